@@ -1,0 +1,60 @@
+# On a bare machine with Python (3.11 or newer) and make: `make run` shows what esa-tls does, `make test` checks it.
+# Everything is installed into .venv, from requirements.lock and by hash.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+MAKEFLAGS += --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup run test check bench fuzz proto nightly docs lock lock-upgrade clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "esa-tls needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup: installing from requirements.lock into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup
+	@$(BIN)/esa-tls demo
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+docs: setup
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+test: check docs
+	$(BIN)/pytest -n 2 --dist loadfile
+
+bench: setup
+	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+fuzz: setup
+	$(BIN)/pytest -m fuzz -p no:xdist --timeout 0
+
+nightly: setup
+	ESA_TLS_NIGHTLY=1 $(BIN)/pytest -m "not fuzz" --timeout 0 -n 2 --dist loadfile
+
+proto: setup
+	@if ls proto/*.proto >/dev/null 2>&1; then $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=plugin --grpc_python_out=plugin proto/*.proto; \
+	else echo "proto/ holds no schema yet, so there is nothing to generate (see proto/README.md)"; fi
+
+# Writes the lock anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest.
+lock:
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command "make lock" --quiet --output-file requirements.lock $(LOCK_ARGS)
+
+lock-upgrade:
+	@$(MAKE) lock LOCK_ARGS=--upgrade
+
+clean:
+	rm -rf docs/_build docs/_generated .mypy_cache .pytest_cache .ruff_cache .hypothesis esa-tls-data

@@ -1,0 +1,33 @@
+"""Sphinx configuration. Reference pages are made from the code at every build, so they cannot be out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from esa_tls import __version__, reference, telemetry
+from esa_tls.core import records
+
+project = "esa-tls"
+project_copyright = "the esa-tls contributors"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx_click"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "_generated"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+nitpicky = True
+html_theme = "furo"
+html_title = f"esa-tls {__version__}"
+
+_fields: Sequence[reference.RecordField] = getattr(records, "FIELDS", ())
+
+_generated = Path(__file__).parent / "_generated"
+_generated.mkdir(exist_ok=True)
+for _name, _text in {
+    "configuration.md": reference.config_reference(),
+    "metrics.md": telemetry.metrics_reference(),
+    "records.md": reference.records_reference(_fields),
+}.items():
+    (_generated / _name).write_text(_text, encoding="utf-8")

@@ -1,0 +1,360 @@
+"""The commands. The only file that prints or exits.
+
+Rules of this file:
+
+1. A command turns its options into arguments and calls one function; it imports what it needs when it runs. It returns its exit
+   code (None is 0); only `main` exits.
+2. Exit codes: 0 = ok; 1 = a finding or failure that the command exists to report; 2 = usage or configuration.
+3. What esa-tls raises on purpose is shown as one sentence on standard error, never as a traceback.
+4. Results go to standard output; progress and messages to standard error. A reader that goes away ends the command quietly.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
+
+import click
+
+from esa_tls import __version__
+from esa_tls.errors import ConfigError, EsaTlsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from esa_tls.config import Config
+
+KINDS = ("line", "connection", "delivery", "message", "consolidated")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class RecordKinds(click.ParamType[frozenset[str]]):
+    """`connection,delivery` as a frozenset of record kinds."""
+
+    name = "kinds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[str]:
+        """Split at commas; an unknown kind is a usage error that names the nearest one."""
+        if isinstance(value, frozenset):
+            return value
+        kinds = [kind.strip() for kind in str(value).split(",")]
+        for kind in kinds:
+            if kind not in KINDS:
+                close = difflib.get_close_matches(kind, KINDS, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KINDS)}"
+                self.fail(f"unknown kind {kind!r}; {hint}", param, ctx)
+        return frozenset(kinds)
+
+
+def _time_zone(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise click.BadParameter(f"{value!r} is no time zone that is known here") from error
+    return value
+
+
+def reading_options(command: Command) -> Command:
+    """Options of every command that reads log files: how their lines are to be understood."""
+    options = [
+        click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)),
+        click.option(
+            "--appliance", metavar="NAME", help="The appliance all lines came from. Without it the syslog host, else the file's name."
+        ),
+        click.option("--timezone", metavar="ZONE", default="UTC", show_default=True, callback=_time_zone, help="IANA zone of the stamps."),
+        click.option("--year", type=click.IntRange(1970, 2105), help="Year of the first stamp, where stamps carry none."),
+        click.option("--lossy", is_flag=True, help="Lines may be missing or late: a missing TLS line proves less."),
+        click.option(
+            "--reorder-window",
+            "reorder_window_s",
+            metavar="S",
+            type=click.FloatRange(min=0),
+            help="Decide `none` only S seconds after the line that would decide it. Without it 2 for lossy lines, else 0.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+config_option = click.option(
+    "-c", "--config", "config_path", metavar="FILE", type=click.Path(path_type=Path), help="YAML configuration; without it the defaults."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Join the mail log lines of Cisco ESA appliances: which mail went under TLS, which in clear, and why that is believed."""
+
+
+# -- the sidecar -----------------------------------------------------------------------------------------------------------------
+@cli.command()
+@config_option
+def run(config_path: Path | None) -> int:
+    """Run the sidecar until SIGTERM or Ctrl-C; then it drains and ends."""
+    from esa_tls import app
+
+    return app.run(_load(config_path))
+
+
+@cli.command("check-config")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--show", is_flag=True, help="Print the whole configuration that results, with defaults filled in and secrets masked.")
+def check_config(file: Path | None, *, show: bool) -> None:
+    """Check the configuration FILE (without one: the defaults); exit 2 with a sentence if it cannot be used."""
+    config = _load(file)
+    if show:
+        import msgspec
+        import yaml
+
+        click.echo(yaml.safe_dump(msgspec.to_builtins(config, enc_hook=str), sort_keys=False, allow_unicode=True), nl=False)
+        return
+    sources = ", ".join(f"{source.name} on {source.listen}" for source in config.sources)
+    sinks = ", ".join(sink.name for sink in config.sinks)
+    click.echo(f"{file or 'defaults'}: ok: sources {sources}; sinks {sinks}")
+
+
+@cli.command("config-reference")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["markdown", "json-schema"]),
+    default="markdown",
+    show_default=True,
+    help="For people or for editors.",
+)
+def config_reference(style: str) -> None:
+    """Print every setting with type, default and meaning."""
+    from esa_tls import reference
+
+    if style == "markdown":
+        click.echo(reference.config_reference(), nl=False)
+    else:
+        click.echo(json.dumps(reference.json_schema(), indent=2))
+
+
+@cli.group()
+def journal() -> None:
+    """Look into the journal of a sidecar, also while it runs."""
+
+
+@journal.command("status")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def journal_status(config_path: Path | None, *, as_json: bool) -> None:
+    """What the journal holds: size, records waiting, how far each sink is, dead letters."""
+    from esa_tls.offline import journal_report
+
+    config = _load(config_path)
+    told = journal_report.status(Path(config.data_dir), max_bytes=config.journal.max_bytes)
+    for line in [json.dumps(told, indent=2)] if as_json else journal_report.status_lines(told):
+        click.echo(line)
+
+
+@journal.command("dead-letters")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the whole payload in base64.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="The oldest N.")
+@click.option("--discard", is_flag=True, help="Delete what was listed. Only while no sidecar runs on this journal.")
+def journal_dead_letters(config_path: Path | None, *, as_json: bool, limit: int, discard: bool) -> int:
+    """List what could not be read or delivered; exit 1 if there is any left."""
+    from esa_tls.offline import journal_report
+
+    data_dir = Path(_load(config_path).data_dir)
+    letters = journal_report.dead_letters(data_dir, limit=limit)
+    for number, letter in letters:
+        click.echo(journal_report.letter_json(number, letter) if as_json else journal_report.letter_line(number, letter))
+    if discard and letters:
+        click.echo(f"{journal_report.discard(data_dir, [number for number, _ in letters])} discarded", err=True)
+        return int(bool(journal_report.dead_letters(data_dir, limit=1)))
+    return int(bool(letters))
+
+
+# -- log files -------------------------------------------------------------------------------------------------------------------
+@cli.command()
+@reading_options
+@click.option(
+    "--format", "style", type=click.Choice(["jsonl", "table"]), default="jsonl", show_default=True, help="For programs or for people."
+)
+@click.option(
+    "--records",
+    type=RecordKinds(),
+    default=",".join(KINDS),
+    show_default=True,
+    metavar="KINDS",
+    help="Kinds of records wanted, with commas.",
+)
+def scan(files: tuple[str, ...], *, style: str, records: frozenset[str], **reading: Any) -> int:
+    """Read log FILES (plain, .gz, .zst; `-` is standard input) and print records."""
+    from esa_tls.offline import scan as scanning
+
+    return scanning.run(files, out=_stdout(), console=_progress(), style=style, records=records, **reading)
+
+
+@cli.command()
+@reading_options
+@click.option("--mid", type=click.IntRange(min=1), help="The message with this MID.")
+@click.option("--icid", type=click.IntRange(min=1), help="The reception with this ICID.")
+@click.option("--dcid", type=click.IntRange(min=1), help="The delivery connection with this DCID.")
+@click.option("--message-id", metavar="ID", help="The messages with this Message-ID, with or without angle brackets.")
+def explain(
+    files: tuple[str, ...],
+    *,
+    mid: int | None,
+    icid: int | None,
+    dcid: int | None,
+    message_id: str | None,
+    **reading: Any,
+) -> int:
+    """Tell the story of one message or connection from log FILES, with the lines that prove it; exit 1 if it is not there."""
+    from esa_tls.offline import explain as explaining
+
+    wanted = {"mid": mid, "icid": icid, "dcid": dcid, "message_id": message_id}
+    named = {name: value for name, value in wanted.items() if value is not None}
+    if len(named) != 1:
+        raise click.UsageError("name exactly one of --mid, --icid, --dcid, --message-id")
+    return explaining.run(files, out=_stdout(), console=_progress(), **wanted, **reading)
+
+
+@cli.command()
+@reading_options
+def report(files: tuple[str, ...], **reading: Any) -> int:
+    """Summarise log FILES: TLS outcomes, protocols, failures, and who sent or got mail in clear."""
+    from esa_tls.offline import report as reporting
+
+    return reporting.run(files, out=_stdout(), console=_progress(), **reading)
+
+
+@cli.command()
+@click.option("--messages", type=click.IntRange(min=1), default=1000, show_default=True, help="How many messages are received.")
+@click.option("--appliances", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many appliances they pass.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same lines.")
+@click.option("--span", "span_s", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Time over which they come, in seconds.")
+@click.option(
+    "--form", type=click.Choice(["file", "syslog"]), help="How lines look; several appliances in one file need syslog, which names them."
+)
+@click.option("--id-resets", type=click.IntRange(min=0), default=0, show_default=True, help="How often each appliance's ids begin again.")
+@click.option("--hostile", type=click.FloatRange(0, 1), metavar="SHARE", help="Share of mails with text made to look like log lines.")
+@click.option("--shuffle", is_flag=True, help="Mix up the order of lines inside a second.")
+@click.option("--loss", type=click.FloatRange(0, 1), default=0.0, show_default=True, metavar="SHARE", help="Share of lines left out.")
+@click.option("--truth", type=click.Path(path_type=Path), metavar="FILE", help="Write there what every summary record must say.")
+@click.option(
+    "--output",
+    default="-",
+    show_default=True,
+    metavar="FILE",
+    help="The log; with {appliance} in the name one file for each, `-` is standard output.",
+)
+def simulate(
+    *, output: str, truth: Path | None, shuffle: bool, loss: float, form: str | None, hostile: float | None, **settings: Any
+) -> None:
+    """Make the log lines of appliances at work, with every TLS outcome both ways, and on request the truth behind them."""
+    from contextlib import ExitStack
+
+    from esa_tls.offline.simulate import SimulationSettings, write_simulation
+
+    apart = "{appliance}" in output
+    settings["form"] = form or ("file" if apart or settings["appliances"] == 1 else "syslog")
+    if hostile is not None:
+        settings["hostile"] = hostile
+    chosen = SimulationSettings(**settings)
+    with ExitStack() as files:
+        out: BinaryIO | dict[str, BinaryIO]
+        if apart:
+            out = {name: files.enter_context(Path(output.replace("{appliance}", name)).open("wb")) for name in chosen.names}
+        else:
+            out = _stdout() if output == "-" else files.enter_context(Path(output).open("wb"))
+        truth_file = files.enter_context(truth.open("w", encoding="utf-8")) if truth else None
+        counts = write_simulation(chosen, out, truth_file, shuffle_in_second=shuffle, loss=loss)
+    lost = f", {counts.lost_lines} left out" if counts.lost_lines else ""
+    click.echo(f"{counts.lines} lines{lost}, {counts.truth_records} records of truth", err=True)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
+@click.option("--to", required=True, metavar="forward://HOST:PORT", help="Where a sidecar (or any Forward server) listens.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="At most N lines a second.")
+@click.option("--tag", default="esa.mail", show_default=True, help="The Forward tag.")
+@click.option("--batch-lines", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Lines of one frame.")
+@click.option(
+    "--client",
+    type=click.Choice(["esa-tls", "fluent-logger"]),
+    default="esa-tls",
+    show_default=True,
+    help="Our client waits for acknowledgements and sends again; fluent-logger is the PyPI one and does neither.",
+)
+def send(
+    files: tuple[str, ...], *, to: str, rate: float | None, tag: str, batch_lines: int, client: Literal["esa-tls", "fluent-logger"]
+) -> None:
+    """Send the lines of log FILES (plain, .gz, .zst, `-`) to a sidecar; exit 1 if there is none, or the lines were not taken."""
+    from esa_tls.offline import send as sending
+
+    result = sending.run(files, to, rate=rate, client=client, tag=tag, batch_lines=batch_lines)
+    state = "acknowledged" if result.acknowledged else "without acknowledgement"
+    again = f", {result.resent} of them again" if result.resent else ""
+    click.echo(f"{result.lines} lines sent in {result.batches} batches{again}, {state}", err=True)
+
+
+@cli.command()
+@click.option("--keep", is_flag=True, help="Leave the sidecar running afterwards, until Ctrl-C.")
+def demo(*, keep: bool) -> int:
+    """Start a sidecar with defaults, send it sample and simulated traffic, and show what comes out."""
+    from esa_tls.offline import demo as demonstration
+
+    return demonstration.run(keep=keep)
+
+
+# -- shared ----------------------------------------------------------------------------------------------------------------------
+def _load(path: Path | None) -> Config:
+    from esa_tls import config
+
+    return config.load(path)
+
+
+def _stdout() -> BinaryIO:
+    return sys.stdout.buffer
+
+
+def _progress() -> Console | None:
+    """Where progress may be drawn: standard error, if a person looks at it."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `esa-tls` command: run it, and turn what was raised into a sentence and an exit code."""
+    try:
+        code = cli.main(arguments, prog_name="esa-tls", standalone_mode=False)
+        sys.stdout.flush()
+    except click.Abort:
+        code = 1
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except ConfigError as error:
+        click.echo(f"esa-tls: {error}", err=True)
+        code = 2
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Standard output is pointed away so that the interpreter's last flush cannot fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 0
+    except (EsaTlsError, OSError) as error:
+        click.echo(f"esa-tls: {error}", err=True)
+        code = 1
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,558 @@
+"""Every setting of esa-tls, documented once: the reference in the docs and the JSON schema are made from these Structs.
+
+Rules of this file:
+
+1. A setting is a field with `Meta(description=...)`; its default works without a file. Units stand in the name (`_s`, `_bytes`).
+2. Nothing unknown and nothing said twice is accepted. An error is one sentence with file, path and reason (`ConfigError`).
+3. `${NAME}` is replaced from the environment in `Secret` values only, and a `Secret` prints as `***` everywhere.
+4. Values are checked when they are decoded (`load`), not when a Struct is built in code.
+
+Sources and sinks are unions told apart by `type`; `app.py` has one `match` over them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import zoneinfo
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta, inspect
+
+from esa_tls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KiB = 1024
+MiB = 1024 * KiB
+GiB = 1024 * MiB
+
+RecordKind = Literal["line", "connection", "delivery", "message", "consolidated"]
+
+STANDARD_OUTPUT = "-"
+"""The `path` of a jsonl sink that writes to standard output."""
+
+
+class Secret:
+    """A text that must not be shown: prints as `***`, and `reveal()` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that needs it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+# -- the settings ----------------------------------------------------------------------------------------------------------------
+class Appliance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which appliance a line came from, and its clock. Two appliances must never get one name: their ids would be mixed up."""
+
+    name: Annotated[
+        str | None,
+        Meta(description="The name of the appliance, for all lines. Right only when one single appliance feeds this sidecar."),
+    ] = None
+    from_: Annotated[
+        list[str],
+        Meta(
+            description="Where the name is taken from: the first of the list that yields one. `record:KEY` is a key of the Forward record, "
+            "`syslog:host` the host field nearest to the line's body, `otlp:host.name` a resource attribute, `fluent_tag` the whole tag, "
+            "`peer` the sender's address."
+        ),
+    ] = msgspec.field(name="from", default_factory=lambda: ["record:appliance", "syslog:host", "otlp:host.name", "fluent_tag", "peer"])
+    timezone: Annotated[str, Meta(description="IANA name of the zone the appliances' clocks show; their lines carry none.")] = "UTC"
+    timezones: Annotated[dict[str, str], Meta(description="Zones of single appliances, by name, where they differ from `timezone`.")] = (
+        msgspec.field(default_factory=dict)
+    )
+
+
+class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
+    """Fluent Forward in, from Fluent Bit, Fluentd, the Collector or any Forward client. Acknowledges after the commit."""
+
+    name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "fluent"
+    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
+        "127.0.0.1:24224"
+    )
+    line_keys: Annotated[
+        list[str],
+        Meta(description="Keys of a record that may hold the raw line; the first one present counts.", min_length=1),
+    ] = msgspec.field(default_factory=lambda: ["log", "message", "MESSAGE"])
+    lossy: Annotated[
+        bool | None,
+        Meta(
+            description="True: lines of this source may get lost or come late, so a missing TLS line proves less. "
+            "null: true for lines that carry a syslog prefix, false for others."
+        ),
+    ] = None
+    reorder_window_s: Annotated[
+        Annotated[float, Meta(ge=0, le=60)] | None,
+        Meta(description="Decide `none` only so many seconds after the line that would decide it. null: 2 where lossy, else 0."),
+    ] = None
+    max_frame_bytes: Annotated[
+        int, Meta(description="A larger frame is refused from its header and its sender cut off.", ge=64 * KiB, le=GiB)
+    ] = 64 * MiB
+    max_decompressed_bytes: Annotated[
+        int, Meta(description="Unpacking a compressed frame stops here and the frame is refused.", ge=64 * KiB, le=4 * GiB)
+    ] = 256 * MiB
+    max_depth: Annotated[int, Meta(description="Deeper nested frames are refused.", ge=8, le=512)] = 64
+    max_sessions: Annotated[int, Meta(description="Senders connected at the same time; more are turned away.", ge=1)] = 1024
+    idle_timeout_s: Annotated[float, Meta(description="A sender that sends nothing for so long is cut off.", ge=1)] = 300.0
+
+
+class JsonlSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="jsonl", tag_field="type"):
+    """JSON lines, to a file or to standard output. A file has no repeats and no torn line, also after a crash."""
+
+    name: Annotated[
+        str, Meta(description="Unique name; the sink's place in the journal is kept under it, so renaming starts anew.", min_length=1)
+    ] = "jsonl"
+    path: Annotated[str, Meta(description="The file, or `-` for standard output.", min_length=1)] = STANDARD_OUTPUT
+    records: Annotated[list[RecordKind], Meta(description="Kinds of records wanted.", min_length=1)] = msgspec.field(
+        default_factory=lambda: ["line", "connection", "delivery", "message", "consolidated"]
+    )
+    from_: Annotated[
+        Literal["tail", "oldest"],
+        Meta(description="Where a new sink begins: at what comes from now on, or at the oldest record still in the journal."),
+    ] = msgspec.field(name="from", default="tail")
+    max_file_bytes: Annotated[
+        int, Meta(description="A file that has grown to this is set aside as `PATH.1` and a new one begun.", ge=64 * KiB)
+    ] = 256 * MiB
+    keep_files: Annotated[int, Meta(description="Files set aside that are kept; the oldest beyond are removed.", ge=1)] = 5
+    retry_initial_s: Annotated[float, Meta(description="Wait after the first failed write; doubles each time, with jitter.", gt=0)] = 1.0
+    retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
+
+
+class FluentSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
+    """Fluent Forward out, to Fluent Bit, Fluentd or the like. A record is delivered when its frame was acknowledged."""
+
+    upstreams: Annotated[
+        list[str], Meta(description="Servers, `HOST:PORT`; the first is used, the next ones when it does not answer.", min_length=1)
+    ]
+    name: Annotated[
+        str, Meta(description="Unique name; the sink's place in the journal is kept under it, so renaming starts anew.", min_length=1)
+    ] = "fluent"
+    tag_prefix: Annotated[str, Meta(description="The tag is this and the record's kind: `esa.delivery`.", min_length=1)] = "esa"
+    records: Annotated[list[RecordKind], Meta(description="Kinds of records wanted.", min_length=1)] = msgspec.field(
+        default_factory=lambda: ["line", "connection", "delivery", "message", "consolidated"]
+    )
+    from_: Annotated[
+        Literal["tail", "oldest"],
+        Meta(description="Where a new sink begins: at what comes from now on, or at the oldest record still in the journal."),
+    ] = msgspec.field(name="from", default="tail")
+    gzip: Annotated[bool, Meta(description="Compress frames.")] = True
+    max_frame_bytes: Annotated[
+        int, Meta(description="Largest frame before compression. Fluent Bit takes 6,144,000 at most by default.", ge=64 * KiB, le=GiB)
+    ] = 4_000_000
+    connect_timeout_s: Annotated[float, Meta(description="Give up a connection attempt after this.", gt=0)] = 10.0
+    ack_timeout_s: Annotated[float, Meta(description="A frame not acknowledged for so long is sent again.", gt=0)] = 60.0
+    retry_initial_s: Annotated[float, Meta(description="Wait after the first failure; doubles each time, with jitter.", gt=0)] = 1.0
+    retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
+
+
+Source = FluentSource
+"""All types of sources."""
+
+Sink = JsonlSink | FluentSink
+"""All types of sinks."""
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The journal in `data_dir`: records not yet delivered, and what is known of open connections and messages."""
+
+    max_bytes: Annotated[int, Meta(description="Disk space the journal may use.", ge=64 * MiB)] = 8 * GiB
+    when_full: Annotated[
+        Literal["block", "drop_oldest"],
+        Meta(
+            description="What happens when a sink lags so far that `max_bytes` is used. `block`: senders are held until there is room. "
+            "`drop_oldest`: the oldest undelivered records are dropped and counted."
+        ),
+    ] = "block"
+
+
+class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP server for `/metrics`, `/health/live` and `/health/ready`."""
+
+    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`.")] = "127.0.0.1:8080"
+    metrics_token: Annotated[
+        Secret | None,
+        Meta(description="If set, `/metrics` wants the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
+    ] = None
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration. Every key may be left out."""
+
+    data_dir: Annotated[
+        str, Meta(description="Folder of the journal. One running sidecar each; put it on a disk that survives restarts.", min_length=1)
+    ] = "./esa-tls-data"
+    appliance: Annotated[Appliance, Meta(description="Which appliance a line came from, and its clock.")] = Appliance()
+    emit: Annotated[
+        Literal["hold", "immediate"],
+        Meta(
+            description="`hold`: a line waits until its connection's TLS outcome is decided, at most `max_hold_s`. "
+            "`immediate`: it leaves at once, marked `pending` if undecided. Summaries are always decided."
+        ),
+    ] = "hold"
+    max_hold_s: Annotated[float, Meta(description="Longest time a line is held back.", ge=0, le=3600)] = 5.0
+    max_held_lines: Annotated[int, Meta(description="More lines are not held back: the oldest leaves as `pending`.", ge=1)] = 10_000
+    max_entries: Annotated[
+        int, Meta(description="Open connections and messages kept on disk; above it the oldest ends with reason `evicted`.", ge=1_000)
+    ] = 5_000_000
+    cache_entries: Annotated[
+        int, Meta(description="Open connections and messages kept in memory too. Up to about 1 KiB each.", ge=1_000)
+    ] = 200_000
+    max_receive_bytes: Annotated[
+        int, Meta(description="Memory for frames being received and not yet committed, of all senders together.", ge=MiB)
+    ] = 256 * MiB
+    sources: Annotated[list[Source], Meta(description="Where lines come from.", min_length=1)] = msgspec.field(
+        default_factory=lambda: [FluentSource()]
+    )
+    sinks: Annotated[list[Sink], Meta(description="Where records go to, each on its own.", min_length=1)] = msgspec.field(
+        default_factory=lambda: [JsonlSink()]
+    )
+    journal: Annotated[Journal, Meta(description="Limits of the journal.")] = Journal()
+    web: Annotated[Web | None, Meta(description="HTTP server for metrics and health; null: none.")] = Web()
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="What the sidecar says of itself on standard error.")
+    ] = "info"
+
+
+# -- loading ---------------------------------------------------------------------------------------------------------------------
+def load(path: Path | None, *, environment: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in the YAML file `path`; without one the defaults.
+
+    Raises:
+        ConfigError: with one sentence that names the file, the path inside it and the reason.
+    """
+    if path is None:
+        return Config()
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        message = f"{path}: cannot be read: {error.strerror or error}"
+        raise ConfigError(message) from error
+    return parse(text, file=str(path), environment=environment)
+
+
+def parse(text: bytes | str, *, file: str, environment: Mapping[str, str] = os.environ) -> Config:
+    """`load` for a text already read; `file` is its name in errors."""
+    try:
+        data = _yaml(text)
+        config = _convert({} if data is None else data, environment)
+        for where, reason in _conflicts(config):
+            raise _Refused(where, reason)  # noqa: TRY301 (the first of them, told the same way as a wrong type)
+    except _Refused as refused:
+        message = f"{file}: {refused.where}: {refused.reason}" if refused.where else f"{file}: {refused.reason}"
+        raise ConfigError(message) from refused
+    return config
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` (or `[IPv6]:PORT`) as host and port. Raises ValueError."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        message = f"expected HOST:PORT, got {text!r}"
+        raise ValueError(message)
+    return match[1] or match[2], int(match[3])
+
+
+class _Refused(Exception):
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where = where
+        self.reason = reason
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; here they are an error, and so are keys that are no text."""
+
+
+def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, str):
+            raise _Refused(f"line {line}", f"key {key!r} is no text; put it in quotes")
+        if key in found:
+            raise _Refused(f"line {line}", f"key {key!r} stands twice in one place")
+        found[key] = loader.construct_object(value_node, deep=True)
+    return found
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+
+
+def _yaml(text: bytes | str) -> object:
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise _Refused(f"line {mark.line + 1}" if mark else "", f"no valid YAML: {error.problem or error.context}") from error
+    except RecursionError as error:
+        raise _Refused("", "nested too deep") from error
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise _Refused("", f"no valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _convert(data: object, environment: Mapping[str, str]) -> Config:
+    if not isinstance(data, dict):
+        raise _Refused("", f"expected keys and values, got {_YAML_NAMES.get(_name_of(data), _name_of(data))}")
+    for list_name in ("sources", "sinks"):
+        entries = data.get(list_name)
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, dict) and "type" not in entry:
+                raise _Refused(f"{list_name}[{index}]", f"needs a `type`: one of {', '.join(_tags(list_name))}")
+    missing: list[str] = []
+
+    def to_secret(wanted: type, value: object) -> object:
+        if wanted is not Secret:
+            message = f"cannot read {wanted!r}"
+            raise NotImplementedError(message)
+        if not isinstance(value, str):
+            message = f"Expected `str`, got `{_name_of(value)}`"
+            raise ValueError(message)  # noqa: TRY004 (msgspec adds the path to a ValueError)
+        return Secret(_substituted(value, environment, missing))
+
+    try:
+        config = msgspec.convert(data, Config, dec_hook=to_secret)
+    except msgspec.ValidationError as error:
+        where, reason = _told(str(error), data)
+        raise _Refused(where, reason) from error
+    if missing:
+        raise _Refused(_path_of_text(data, f"${{{missing[0]}}}"), f"environment variable {missing[0]!r} is not set")
+    return config
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _substituted(text: str, environment: Mapping[str, str], missing: list[str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in environment:
+            missing.append(match[1])
+        return environment.get(match[1], "")
+
+    return _VARIABLE.sub(value, text)
+
+
+def _path_of_text(data: object, text: str, where: str = "") -> str:
+    """Where `text` stands in `data`, for an error that msgspec did not find."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if found := _path_of_text(value, text, f"{where}.{key}" if where else key):
+                return found
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            if found := _path_of_text(value, text, f"{where}[{index}]"):
+                return found
+    elif isinstance(data, str) and text in data:
+        return where
+    return ""
+
+
+# -- errors told in the user's words ---------------------------------------------------------------------------------------------
+_YAML_NAMES = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "keys and values",
+}
+
+
+def _name_of(value: object) -> str:
+    names = {type(None): "null", bool: "bool", str: "str", int: "int", float: "float", list: "array", dict: "object"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _told(message: str, data: object) -> tuple[str, str]:
+    """What msgspec says, as (path, reason): `sources[0].listen`, `expected text, got 1`."""
+    reason, _, where = message.partition(" - at `$")
+    where = where.rstrip("`").removeprefix(".")
+    if where.endswith("[...]"):  # msgspec does not say which key of a dict it was
+        where = where.removesuffix("[...]")
+        entries = _value_at(where, data)
+        assert isinstance(entries, dict)
+        where += "." + next(key for key, value in entries.items() if not isinstance(value, str))
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", reason):
+        known = _keys_at(where, data)
+        close = difflib.get_close_matches(match[1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        return (f"{where}.{match[1]}" if where else match[1]), f"unknown key; {hint}"
+    if match := re.fullmatch(r"Object missing required field `(.*)`", reason):
+        return where, f"needs the key {match[1]!r}"
+    value = _value_at(where, data)
+    if reason.startswith("Invalid value ") and where.endswith(".type"):
+        return where, f"unknown type {value!r}; known are {', '.join(_tags(where.partition('[')[0]))}"
+    if reason.startswith("Invalid enum value ") and (choices := _choices_at(where, data)):
+        return where, f"expected one of {', '.join(choices)}, got {value!r}"
+    reason = re.sub(r"`([a-z]+)`", lambda found: _YAML_NAMES.get(found[1], found[1]), reason)
+    return where, reason[0].lower() + reason[1:]
+
+
+def _steps(where: str) -> list[str | int]:
+    return [int(part[1:-1]) if part[0] == "[" else part for part in re.findall(r"\[\d+\]|[^.\[\]]+", where)]
+
+
+def _value_at(where: str, data: object) -> object:
+    for step in _steps(where):
+        if isinstance(step, int):
+            data = data[step] if isinstance(data, list) and step < len(data) else None
+        else:
+            data = data.get(step) if isinstance(data, dict) else None
+    return data
+
+
+def _type_at(where: str, data: object) -> inspect.Type:
+    """The declared type at a path; of a union the struct that `data` names by its `type`."""
+    found: inspect.Type = inspect.type_info(Config)
+    for step in _steps(where):
+        found = _bare(found, data)
+        if isinstance(found, inspect.ListType) and isinstance(step, int):
+            found = found.item_type
+        elif isinstance(found, inspect.StructType):
+            found = next((field.type for field in found.fields if field.encode_name == step), inspect.AnyType())
+        data = _value_at(f"[{step}]" if isinstance(step, int) else step, data)
+    return _bare(found, data)
+
+
+def _bare(found: inspect.Type, data: object = None) -> inspect.Type:
+    """A type without its description, and of a union the part that is meant."""
+    while isinstance(found, inspect.Metadata):
+        found = found.type
+    if isinstance(found, inspect.UnionType):
+        parts = [_bare(part) for part in found.types if not isinstance(_bare(part), inspect.NoneType)]
+        tag = data.get("type") if isinstance(data, dict) else None
+        tagged = [part for part in parts if isinstance(part, inspect.StructType) and part.tag == tag]
+        return (tagged or parts)[0]
+    return found
+
+
+def _keys_at(where: str, data: object) -> list[str]:
+    found = _type_at(where, data)
+    if not isinstance(found, inspect.StructType):
+        return []
+    return ([found.tag_field] if found.tag_field else []) + [field.encode_name for field in found.fields]
+
+
+def _tags(list_name: str) -> list[str]:
+    return [str(part.tag) for part in variants(list_name)]
+
+
+def _choices_at(where: str, data: object) -> list[str]:
+    found = _type_at(where, data)
+    return [str(choice) for choice in found.values] if isinstance(found, inspect.LiteralType) else []
+
+
+def variants(list_name: str) -> list[inspect.StructType]:
+    """The types of entries that `sources` or `sinks` may have."""
+    root = inspect.type_info(Config)
+    assert isinstance(root, inspect.StructType)
+    found = _bare(next(field.type for field in root.fields if field.encode_name == list_name))
+    assert isinstance(found, inspect.ListType)
+    parts = found.item_type.types if isinstance(found.item_type, inspect.UnionType) else (found.item_type,)
+    return [part for part in parts if isinstance(part, inspect.StructType)]
+
+
+# -- what one setting alone cannot say -------------------------------------------------------------------------------------------
+_NAME_SOURCES = ("syslog:host", "otlp:host.name", "fluent_tag", "peer")
+
+
+def _conflicts(config: Config) -> Iterator[tuple[str, str]]:
+    """What is wrong beyond single types: (path, reason)."""
+    yield from _wrong_appliance(config.appliance)
+    for list_name, entries in (("sources", config.sources), ("sinks", config.sinks)):
+        names: dict[str, int] = {}
+        for index, entry in enumerate(entries):
+            first = names.setdefault(entry.name, index)
+            if first != index:
+                yield f"{list_name}[{index}].name", f"{entry.name!r} is taken by {list_name}[{first}]; give each its own `name`"
+    listening: dict[tuple[str, int], str] = {}
+    listeners = [(f"sources[{index}].listen", source.listen) for index, source in enumerate(config.sources)]
+    listeners += [("web.listen", config.web.listen)] if config.web else []
+    for where, text in listeners:
+        try:
+            address = listen_address(text)
+        except ValueError as error:
+            yield where, str(error)
+            continue
+        if address[1] and listening.setdefault(address, where) != where:
+            yield where, f"{text} is taken by {listening[address]}"
+    for index, source in enumerate(config.sources):
+        if source.max_frame_bytes > config.max_receive_bytes:
+            yield (
+                f"sources[{index}].max_frame_bytes",
+                f"larger than max_receive_bytes ({config.max_receive_bytes}): such a frame could never be read",
+            )
+    yield from _wrong_sinks(config.sinks)
+    if config.cache_entries > config.max_entries:
+        yield "cache_entries", f"larger than max_entries ({config.max_entries})"
+    for where, text in _plain_texts(msgspec.to_builtins(config, enc_hook=lambda _secret: None)):
+        if _VARIABLE.search(text):
+            yield where, "${...} is replaced in secrets only; write the value itself"
+
+
+def _wrong_appliance(appliance: Appliance) -> Iterator[tuple[str, str]]:
+    if appliance.name == "":
+        yield "appliance.name", "is empty"
+    if appliance.name is None and not appliance.from_:
+        yield "appliance.from", "is empty, and there is no appliance.name"
+    for index, entry in enumerate(appliance.from_):
+        if entry not in _NAME_SOURCES and not re.fullmatch(r"record:.+", entry):
+            yield f"appliance.from[{index}]", f"expected record:KEY or one of {', '.join(_NAME_SOURCES)}, got {entry!r}"
+    for where, zone in [("appliance.timezone", appliance.timezone)] + [
+        (f"appliance.timezones.{name}", zone) for name, zone in appliance.timezones.items()
+    ]:
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            yield where, f"{zone!r} is no time zone that is known here"
+
+
+def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
+    paths: dict[str, int] = {}
+    for index, sink in enumerate(sinks):
+        if sink.retry_initial_s > sink.retry_max_s:
+            yield f"sinks[{index}].retry_initial_s", f"larger than retry_max_s ({sink.retry_max_s:g})"
+        if isinstance(sink, JsonlSink):
+            path = sink.path if sink.path == STANDARD_OUTPUT else os.path.realpath(sink.path)
+            first = paths.setdefault(path, index)
+            if first != index:
+                yield f"sinks[{index}].path", f"{sink.path!r} is written by sinks[{first}]"
+            continue
+        for number, upstream in enumerate(sink.upstreams):
+            try:
+                port = listen_address(upstream)[1]
+            except ValueError as error:
+                yield f"sinks[{index}].upstreams[{number}]", str(error)
+                continue
+            if port == 0:
+                yield f"sinks[{index}].upstreams[{number}]", "port 0 is no address to send to"
+
+
+def _plain_texts(data: object, where: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _plain_texts(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _plain_texts(value, f"{where}[{index}]")
+    elif isinstance(data, str):
+        yield where, data

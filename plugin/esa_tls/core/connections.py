@@ -1,0 +1,228 @@
+"""Connections and their TLS outcome: the transition table of the product contract, as code.
+
+A `Leg` is one connection seen from a record: its identity and what is known of its TLS. Legs are values: a change makes a new
+one, so a message keeps the leg as it was when the message was started. Everything here is about one connection; nothing here
+knows lines, records or time beyond the stamps it is given.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, ClassVar
+
+import msgspec
+
+PENDING, SUCCESS, FAILED, NONE, UNKNOWN = "pending", "success", "failed", "none", "unknown"
+LINE, ABSENCE, ABSENCE_LOSSY, GAP = "line", "absence", "absence_lossy", "gap"
+
+FEED_QUIET_S = 600
+"""How long before a connection's beginning the feed must have been unbroken for `absence`."""
+
+
+class Leg(msgspec.Struct, array_like=True, dict=True):
+    """A connection as a record shows it. `kind` is `I` (reception, inbound) or `D` (delivery, outbound)."""
+
+    kind: str
+    number: int
+    epoch: int
+    outcome: str = PENDING
+    evidence: str | None = None
+    required: bool = False
+    failure_class: str | None = None
+    failure_reason: str | None = None
+    broken: bool = False
+    protocol: str | None = None
+    cipher: str | None = None
+    common_name: str | None = None
+    verified: bool | None = None
+    dane: str | None = None
+    peer: str | None = None
+    host: str | None = None
+    port: int | None = None
+    sender_group: str | None = None
+
+    # Encoded fragments of this leg, made when first needed; not part of the value (dict=True keeps them out of the encoding).
+    json: ClassVar[Any] = None
+    forward: ClassVar[Any] = None
+
+    def in_clear(self) -> bool | None:
+        """Whether mail started on this leg goes in clear text; None = unknown."""
+        if self.outcome == SUCCESS:
+            return False
+        if self.outcome in (NONE, FAILED):
+            return True
+        return None
+
+
+class Connection(msgspec.Struct, array_like=True):
+    """One reception (ICID) or delivery (DCID) connection, open or, with `gone`, its tombstone."""
+
+    leg: Leg
+    first_s: int
+    last_s: int
+    due_s: int = 0
+    start_seen: bool = False
+    start_s: int | None = None
+    lossy: bool = False
+    mail: bool = False
+    mail_s: int = 0
+    tls_s: int | None = None
+    failed_s: int | None = None
+    required_said: bool = False
+    not_offered: bool = False
+    lost: bool = False
+    doubtful: bool = False
+    end: str | None = None
+    end_s: int = 0
+    gone: bool = False
+    contradiction: bool = False
+    interface: str | None = None
+    local_ip: str | None = None
+    policy: str | None = None
+    rule: str | None = None
+    sbrs: float | None = None
+    country: str | None = None
+    flow: str | None = None
+    for_domain: str | None = None
+    error_reason: str | None = None
+    error_details: str | None = None
+    mids: list[int] = []
+    mid_count: int = 0
+    open_mids: list[int] = []
+    held: list[Any] = []
+    first_sequence: int = 0
+    last_sequence: int = 0
+    dirty: bool = False
+
+
+def _renew(connection: Connection) -> Leg:
+    connection.leg = leg = copy(connection.leg)
+    leg.__dict__.clear()
+    return leg
+
+
+def describe(connection: Connection, **facts: Any) -> None:
+    """Fill identity facts of the leg (peer, host, port, sender_group); what is known stays."""
+    leg = _renew(connection)
+    for name, value in facts.items():
+        if value is not None:
+            setattr(leg, name, value)
+
+
+def absence(connection: Connection, break_s: int | None) -> str:
+    """The evidence of a `none` that rests on the absence of a TLS line; `break_s` = when the feed was last broken."""
+    if connection.lossy or (break_s is not None and (connection.start_s or 0) - FEED_QUIET_S <= break_s):
+        return ABSENCE_LOSSY
+    return ABSENCE
+
+
+def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] | None) -> bool:
+    """A TLS success line (or proof of TLS). Returns True if it contradicts a decision already taken.
+
+    Outcome `success`, always; earlier `required` and failure facts stay. On an ICID a success after mail was started in clear is
+    a later STARTTLS, for later messages; it contradicts only if its stamp is before the stamp of the mail it comes after.
+    """
+    before = connection.leg
+    late = connection.mail and before.outcome == NONE and (before.kind == "D" or stamp_s < connection.mail_s)
+    if connection.gone and before.outcome == NONE and not connection.mail:
+        late = True
+    leg = _renew(connection)
+    leg.outcome, leg.evidence = SUCCESS, LINE
+    if values:
+        leg.protocol = values.get("protocol") or leg.protocol
+        leg.cipher = values.get("cipher") or leg.cipher
+        leg.common_name = values.get("cn") or leg.common_name
+        connection.for_domain = values.get("domain") or connection.for_domain
+    connection.tls_s = stamp_s
+    if late:
+        connection.contradiction = True
+    return late
+
+
+def tls_failed(connection: Connection, stamp_s: int, *, required: bool, failure_class: str, reason: str | None) -> bool:
+    """A TLS failure line. Returns True if it contradicts a decision already taken (a `none` on a delivery connection).
+
+    Before success: `failed`. After success: stays `success`, `broken`. On an ICID after mail was started without success the
+    outcome stays and only the failure facts are filled. A "required" line gives class and reason, else the first failure line does.
+    """
+    leg = _renew(connection)
+    contradicts = False
+    if leg.outcome == SUCCESS:
+        leg.broken = True
+    elif not (leg.kind == "I" and connection.mail):
+        contradicts = leg.outcome == NONE and leg.evidence != LINE
+        leg.outcome, leg.evidence = FAILED, LINE
+        if connection.failed_s is None:
+            connection.failed_s = stamp_s
+    if required:
+        leg.required = True
+        if connection.not_offered:
+            failure_class = "required_not_offered"
+    if (required and not connection.required_said) or leg.failure_class is None:
+        leg.failure_class = failure_class
+        leg.failure_reason = reason
+    connection.required_said = connection.required_said or required
+    if contradicts:
+        connection.contradiction = True
+    return contradicts
+
+
+def starttls_not_offered(connection: Connection) -> None:
+    """`STARTTLS command not supported`: the server did not offer it. With mail started: `none`, said by a line."""
+    connection.not_offered = True
+    leg = _renew(connection)
+    if leg.failure_class is None:
+        leg.failure_class = "starttls_not_offered"
+    if connection.mail and leg.outcome in (NONE, UNKNOWN):
+        leg.outcome, leg.evidence = NONE, LINE
+
+
+def mail_started(connection: Connection, stamp_s: int, break_s: int | None) -> None:
+    """Mail was started (`Start MID`, `Delivery start`): without a TLS line till now it is in clear, if the beginning was seen."""
+    if not connection.mail:
+        connection.mail = True
+        connection.mail_s = stamp_s
+    if connection.leg.outcome == PENDING:
+        _decide_without_tls_line(connection, break_s)
+    elif connection.leg.kind == "I" and connection.leg.outcome == FAILED and connection.failed_s is not None and stamp_s < connection.failed_s:
+        # The lines came in another order than they were written: by its stamp the mail was first, so the failure came after it.
+        leg = _renew(connection)
+        leg.outcome, leg.evidence = (NONE, ABSENCE_LOSSY) if connection.start_seen else (UNKNOWN, GAP)
+
+
+def leg_at(connection: Connection, stamp_s: int) -> Leg:
+    """The leg as it was for mail started at `stamp_s`: a STARTTLS stamped after it is for later messages (only lines that came out of
+    order show that)."""
+    leg = connection.leg
+    if leg.kind == "I" and leg.outcome == SUCCESS and connection.tls_s is not None and stamp_s < connection.tls_s:
+        leg = copy(leg)
+        leg.__dict__.clear()
+        leg.protocol = leg.cipher = leg.common_name = None
+        leg.outcome, leg.evidence = (NONE, ABSENCE_LOSSY) if connection.start_seen else (UNKNOWN, GAP)
+    return leg
+
+
+def ended(connection: Connection, break_s: int | None) -> None:
+    """No more lines: whatever is still pending is decided.
+
+    A clean end (`close`, nothing lost or broken before it) with neither TLS line nor mail is `none` if the beginning was seen.
+    Every other end with neither is `unknown`, for good. `absence` is looked at once more: the feed may have broken since.
+    """
+    if connection.leg.outcome == PENDING:
+        if connection.end == "close" and not connection.doubtful:
+            _decide_without_tls_line(connection, break_s)
+        else:
+            leg = _renew(connection)
+            leg.outcome, leg.evidence = UNKNOWN, GAP
+    elif connection.leg.evidence == ABSENCE and absence(connection, break_s) != ABSENCE:
+        _renew(connection).evidence = ABSENCE_LOSSY
+
+
+def _decide_without_tls_line(connection: Connection, break_s: int | None) -> None:
+    leg = _renew(connection)
+    if connection.not_offered:
+        leg.outcome, leg.evidence = NONE, LINE
+    elif connection.start_seen:
+        leg.outcome, leg.evidence = NONE, absence(connection, break_s)
+    else:
+        leg.outcome, leg.evidence = UNKNOWN, GAP

@@ -1,0 +1,667 @@
+"""The message half of correlation: MID, RIDs, attempts, children. Mixed into `Correlator`, which owns the entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from esa_tls.core import connections, messages
+from esa_tls.core.connections import Connection, Leg
+from esa_tls.core.facts import Fact
+from esa_tls.core.messages import Attempt, Message, all_final, attempt_on, complete, end_all, last_attempt, recipient, set_result, settle_leg
+
+if TYPE_CHECKING:
+    from esa_tls.core.appliance import Appliance
+    from esa_tls.core.correlate import Emit
+    from esa_tls.core.entries import Entries
+
+MESSAGE_TOMBSTONE_S = 86400
+QUARANTINE_TOMBSTONE_S = 45 * 86400
+
+INHERITING = frozenset({"split", "rewritten", "copy", "reinjected"})
+"""Children that carry on the mail that was received; `bounce` and `notify` are new mail made on the box."""
+
+_CHILD_KINDS = {
+    "message-split": "split",
+    "message-rewritten": "rewritten",
+    "message-copied": "copy",
+    "bounce-generated": "bounce",
+    "message-reinjected": "reinjected",
+}
+
+
+class MessageRules:
+    """What lines that name a MID do."""
+
+    box: Appliance
+    emit: Emit
+    entries: Entries
+    connection: Connection | None
+    late: bool
+    sequence: int
+    lossy: bool
+
+    if TYPE_CHECKING:
+
+        def _touch(self, kind: str, number: int, now_s: int) -> Connection: ...
+        def settled(self, entry: Connection) -> None: ...
+        def begin_epoch(self, now_s: int) -> None: ...
+        def limit(self) -> None: ...
+        def _bound_tombstones(self) -> None: ...
+
+    def message_handlers(self) -> dict[str, Callable[[Fact, int], Leg | None]]:
+        """Action -> what it does."""
+        return {
+            "message-started": self._started,
+            "sender-accepted": self._sender,
+            "recipient-accepted": self._recipient,
+            "message-id": self._message_id,
+            "subject": self._subject,
+            "message-received": self._received,
+            "policy-matched": self._policy,
+            "message-quarantined": self._quarantined,
+            "quarantine-released": self._released,
+            "quarantine-deleted": self._quarantine_deleted,
+            "message-finished": self._finished,
+            "message-aborted": self._aborted,
+            "message-dropped": self._whole_message,
+            "message-bounced": self._whole_message,
+            "recipient-dropped": self._recipient_ended,
+            "recipient-bounced": self._recipient_ended,
+            "recipients-deleted": self._recipient_ended,
+            "delivery-double-bounced": self._recipient_ended,
+            "message-split": self._child,
+            "message-rewritten": self._child,
+            "message-copied": self._child,
+            "bounce-generated": self._child,
+            "message-reinjected": self._child,
+            "delivery-started": self._delivery_started,
+            "delivery-done": self._delivery_done,
+            "delivery-uncertain": self._delivery_done,
+            "delivery-bounced": self._delivery_failed,
+            "delivery-delayed": self._delivery_failed,
+            "delivery-response": self._response,
+            "delivery-pending": self._pending,
+            "rpc-delivery-started": self._rpc_started,
+            "rpc-delivery-done": self._rpc_done,
+        }
+
+    # ------------------------------------------------------------------------------------------------------------- finding
+
+    def change(self, message: Message) -> None:
+        """The message will be written with this group."""
+        if not message.dirty:
+            message.dirty = True
+            self.entries.dirty.append(message)
+
+    def reschedule(self, message: Message) -> None:
+        """Something nearer than the time-out may be due now."""
+        if not message.gone:
+            self.entries.hasten("M", message.number, message, messages.due_s(message))
+
+    def _known(self, fact: Fact, now_s: int) -> Message | None:
+        """The message of a line that opens none. A tombstone takes no more facts, but the line still belongs to it."""
+        mid = fact.mid
+        if mid is None:
+            return None
+        message = self.entries.messages.get(mid)
+        if message is None:
+            message = self.entries.find_message(mid)
+            if message is None:
+                return None
+        if message.gone:
+            self.late = True
+            return message
+        message.last_s = now_s
+        message.last_sequence = self.sequence
+        if not message.dirty:
+            message.dirty = True
+            self.entries.dirty.append(message)
+        return message
+
+    def _open(self, mid: int, now_s: int) -> Message:
+        """The message of a line that may be the first of its MID that is seen."""
+        message = self.entries.messages.get(mid) or self.entries.find_message(mid)
+        if message is None:
+            message = Message(mid, self.entries.epoch, now_s, now_s, first_sequence=self.sequence, last_sequence=self.sequence)
+            self.entries.add("M", mid, message)
+            self.entries.schedule("M", mid, message, now_s + messages.MESSAGE_TIMEOUT_S)
+            self.limit()
+        elif message.gone:
+            self.late = True
+            return message
+        message.last_s = now_s
+        message.last_sequence = self.sequence
+        self.change(message)
+        return message
+
+    def message_line(self, fact: Fact, now_s: int) -> Leg | None:
+        """A line that names only a MID and changes nothing."""
+        message = self._known(fact, now_s)
+        return None if message is None else self.leg_of_message_line(message, fact)
+
+    def leg_of_message_line(self, message: Message, fact: Fact) -> Leg | None:
+        """The connection of a MID line: the reception as it was for this message; in the delivery phase the last attempt of the RIDs."""
+        if fact.action in ("delivery-response", "delivery-pending", "delivery-bounced", "delivery-delayed", "delivery-double-bounced"):
+            attempt = last_attempt(message, fact.rids)
+            return None if attempt is None else self._leg_of(attempt)
+        return message.reception
+
+    def _leg_of(self, attempt: Attempt) -> Leg | None:
+        """The present leg of an attempt's connection: a TLS line covers every attempt on it."""
+        if attempt.dcid and not attempt.emitted:
+            entry = self.entries.outbound.get(attempt.dcid) or self.entries.find_connection("D", attempt.dcid)
+            if entry is not None and entry.leg.outcome != connections.PENDING:
+                attempt.leg = entry.leg
+        return attempt.leg
+
+    # ----------------------------------------------------------------------------------------------------------- reception
+
+    def _started(self, fact: Fact, now_s: int) -> Leg | None:
+        assert fact.mid is not None
+        if self.box.note_id("M", fact.mid, now_s):
+            self.begin_epoch(now_s)
+        message = self._open(fact.mid, now_s)
+        if message.gone or message.start_seen:
+            return message.reception
+        message.start_seen = True
+        message.start_s = now_s
+        return self._tie(message, fact.icid, now_s)
+
+    def _tie(self, message: Message, icid: int | None, now_s: int) -> Leg | None:
+        """Join the message to its reception. ICID 0: made on the box; its parent line, if any, says more."""
+        if icid is None or message.icid:
+            return message.reception
+        if icid == 0:
+            if message.icid is None:
+                message.icid = 0
+                if message.parent_mid is None:
+                    message.internal = True
+                    message.flow = message.flow or "internal"
+            return message.reception
+        message.icid = icid
+        entry = self._touch("I", icid, now_s)
+        entry.end = None if entry.end == "error" and not entry.gone else entry.end
+        if not entry.gone:
+            connections.mail_started(entry, now_s, self.box.break_s)
+            self.settled(entry)
+        message.internal = False
+        leg = connections.leg_at(entry, now_s)
+        # A connection whose record left without a decision (it cannot be) would say pending: mail never does.
+        message.reception = leg if leg.outcome != connections.PENDING else None
+        if message.flow is None or message.flow == "internal":
+            message.flow = entry.flow
+        _note_mid(entry, message.number)
+        return leg
+
+    def _sender(self, fact: Fact, now_s: int) -> Leg | None:
+        message, leg = self._envelope_line(fact, now_s)
+        if not message.gone:
+            message.sender = str((fact.values or {}).get("address", ""))
+        return leg
+
+    def _recipient(self, fact: Fact, now_s: int) -> Leg | None:
+        message, leg = self._envelope_line(fact, now_s)
+        if not message.gone and fact.rids:
+            address = (fact.values or {}).get("address")
+            known = recipient(message, fact.rids[0])
+            known.address = str(address) if address is not None else known.address
+            if message.child_kind == "split":
+                self._move_to_split(message)
+        return leg
+
+    def _envelope_line(self, fact: Fact, now_s: int) -> tuple[Message, Leg | None]:
+        """Lines 57 and 58 name MID and ICID: they open the message, and tie it if `Start MID` was missed."""
+        assert fact.mid is not None
+        message = self._open(fact.mid, now_s)
+        if message.gone:
+            return message, message.reception
+        if message.icid is None and fact.icid is not None:
+            return message, self._tie(message, fact.icid, now_s)
+        if fact.icid:
+            entry = self._touch("I", fact.icid, now_s)
+            return message, message.reception if message.icid == fact.icid else entry.leg
+        return message, message.reception
+
+    def _message_id(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone and fact.values:
+            message.message_id = str(fact.values["message_id"])
+        return message.reception
+
+    def _subject(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone and fact.values:
+            message.subject = str(fact.values["subject"])
+        return message.reception
+
+    def _received(self, fact: Fact, now_s: int) -> Leg | None:
+        assert fact.mid is not None
+        message = self._open(fact.mid, now_s)
+        if not message.gone and fact.values:
+            size = fact.values.get("size_bytes")
+            message.size_bytes = size if isinstance(size, int) else None
+            if message.sender is None and fact.values.get("address") is not None:
+                message.sender = str(fact.values["address"])
+        return message.reception
+
+    def _policy(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone and fact.values:
+            policy = fact.values.get("mail_policy")
+            message.mail_policy = str(policy) if policy is not None else message.mail_policy
+            self._flow_from_table(message, fact.values.get("table"))
+        return message.reception
+
+    @staticmethod
+    def _flow_from_table(message: Message, table: object) -> None:
+        if table in ("inbound", "outbound"):
+            message.flow = "incoming" if table == "inbound" else "outgoing"
+            message.flow_from_policy = True
+
+    # ------------------------------------------------------------------------------------------- scanning, quarantine, ends
+
+    def _quarantined(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone:
+            message.ever_quarantined = True
+            name = str((fact.values or {}).get("quarantine", ""))
+            if name not in message.quarantines and len(message.quarantines) < 100:
+                message.quarantines.append(name)
+            self.reschedule(message)
+        return message.reception
+
+    def _released(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone:
+            self._leave_quarantine(message, fact)
+            self.reschedule(message)
+        return message.reception
+
+    @staticmethod
+    def _leave_quarantine(message: Message, fact: Fact) -> None:
+        name = (fact.values or {}).get("quarantine")
+        if name in message.quarantines:
+            message.quarantines.remove(str(name))
+        elif name is None:
+            message.quarantines.clear()
+
+    def _quarantine_deleted(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone:
+            self._leave_quarantine(message, fact)
+            if not message.quarantines:
+                end_all(message, "deleted")
+            self.reschedule(message)
+        return message.reception
+
+    def _finished(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone:
+            aborted = message.aborted or (fact.values or {}).get("how") == "aborted"
+            message.end = "aborted" if aborted else "finished"
+            message.end_s = now_s
+            if aborted:
+                end_all(message, "dropped")
+            if message.quarantines:
+                end_all(message, "quarantined")
+            self.reschedule(message)
+        return message.reception
+
+    def _aborted(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone:
+            reason = str((fact.values or {}).get("reason", "")) or None
+            message.aborted = True
+            message.end_reason = message.end_reason or reason
+            end_all(message, "bounced" if reason is not None and reason.startswith("Bounced") else "dropped")
+            if message.end_s:
+                message.end = "aborted"
+            self.reschedule(message)
+        return message.reception
+
+    def _whole_message(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        if not message.gone:
+            end_all(message, "dropped" if fact.action == "message-dropped" else "bounced")
+            message.end_reason = message.end_reason or str((fact.values or {}).get("reason", "")) or None
+            self.reschedule(message)
+        return message.reception
+
+    def _recipient_ended(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        leg = self.leg_of_message_line(message, fact)
+        if not message.gone:
+            result = {"recipient-bounced": "bounced", "recipients-deleted": "deleted"}.get(fact.action, "dropped")
+            for rid in fact.rids or ():
+                attempt = last_attempt(message, (rid,))
+                set_result(message, attempt if attempt and not attempt.emitted else None, rid, result, now_s)
+            self.reschedule(message)
+        return leg
+
+    # ------------------------------------------------------------------------------------------------------------ children
+
+    def _child(self, fact: Fact, now_s: int) -> Leg | None:
+        """Rows 86 to 90: the line is the child's. It opens the child, whichever of the two was seen first."""
+        values = fact.values or {}
+        parent_mid = values.get("parent")
+        assert fact.mid is not None
+        child = self._open(fact.mid, now_s)
+        if child.gone or not isinstance(parent_mid, int) or parent_mid == child.number:
+            return child.reception
+        if child.parent_mid is not None:
+            return child.reception
+        kind = str(values.get("child_kind") or _CHILD_KINDS[fact.action])
+        child.parent_mid = parent_mid
+        child.child_kind = kind
+        parent = self.entries.messages.get(parent_mid) or self.entries.find_message(parent_mid)
+        if kind in INHERITING:
+            self._inherit(child, parent)
+            self._flow_from_table(child, values.get("table"))
+            if values.get("mail_policy") is not None:
+                child.mail_policy = str(values["mail_policy"])
+        elif not child.icid:
+            child.internal, child.reception, child.flow = True, None, child.flow if child.flow_from_policy else "internal"
+        if parent is not None and not parent.gone:
+            self.change(parent)
+            if child.number not in parent.child_mids:
+                parent.child_mids.append(child.number)
+            if kind == "rewritten":
+                end_all(parent, "moved")
+            elif kind == "split":
+                self._move_to_split(child)
+            self.reschedule(parent)
+        return child.reception
+
+    def _inherit(self, child: Message, parent: Message | None) -> None:
+        """Reception of the first ancestor that has one, as a copy; goes on down to children that were seen first."""
+        waiting, done = [(child, parent)], set()
+        while waiting:
+            heir, ancestor = waiting.pop()
+            if heir.number in done or heir.icid or heir.gone:
+                continue
+            done.add(heir.number)
+            heir.internal = ancestor is not None and ancestor.internal
+            heir.reception = ancestor.reception if ancestor is not None else None
+            if not heir.flow_from_policy:
+                heir.flow = ancestor.flow if ancestor is not None else None
+            self.change(heir)
+            for mid in heir.child_mids:
+                grandchild = self.entries.find_message(mid)
+                if grandchild is not None and grandchild.child_kind in INHERITING:
+                    waiting.append((grandchild, heir))
+
+    def _move_to_split(self, child: Message) -> None:
+        """The split line names no RIDs: those whose addresses the child has went with it."""
+        parent = self.entries.find_message(child.parent_mid) if child.parent_mid is not None else None
+        if parent is None or parent.gone:
+            return
+        addresses = {known.address.lower() for known in child.recipients if known.address}
+        moved = [known for known in parent.recipients if known.address and known.address.lower() in addresses and not known.final]
+        for known in moved:
+            set_result(parent, None, known.rid, "moved", child.last_s)
+        if moved:
+            self.change(parent)
+
+    # ------------------------------------------------------------------------------------------------------------ delivery
+
+    def _delivery_connection(self, dcid: int, message: Message, now_s: int, *, begun: bool) -> Connection:
+        """Mail is on its way on this DCID: its TLS is decided now, if it was not. `begun`: this line is the first of its attempt."""
+        entry = self._touch("D", dcid, now_s)
+        if not entry.gone:
+            connections.mail_started(entry, now_s, self.box.break_s)
+            self.settled(entry)
+            if begun:
+                _note_mid(entry, message.number)
+        return entry
+
+    def _delivery_started(self, fact: Fact, now_s: int) -> Leg | None:
+        assert fact.mid is not None
+        message = self._open(fact.mid, now_s)
+        if not fact.dcid:
+            return None
+        if message.gone:
+            return self._touch("D", fact.dcid, now_s).leg
+        rids = list(fact.rids or ())
+        known = attempt_on(message, fact.dcid, fact.rids)
+        said_before = known is not None and not known.emitted and not known.results and all(rid in known.rids for rid in rids)
+        entry = self._delivery_connection(fact.dcid, message, now_s, begun=not said_before)
+        if said_before:
+            return entry.leg
+        attempt = messages.add_attempt(message, fact.dcid, rids, now_s, leg=entry.leg, start_seen=True)
+        attempt.sequence = self.sequence
+        if not entry.gone and message.number not in entry.open_mids:
+            entry.open_mids.append(message.number)
+        return entry.leg
+
+    def _delivery_done(self, fact: Fact, now_s: int) -> Leg | None:
+        assert fact.mid is not None
+        message = self._open(fact.mid, now_s)
+        if not fact.dcid:
+            return None
+        if message.gone:
+            return self._touch("D", fact.dcid, now_s).leg
+        attempt = attempt_on(message, fact.dcid, fact.rids)
+        entry = self._delivery_connection(fact.dcid, message, now_s, begun=attempt is None)
+        if attempt is None:
+            attempt = messages.add_attempt(message, fact.dcid, list(fact.rids or ()), now_s, leg=entry.leg, start_seen=False)
+            if not entry.gone:
+                entry.open_mids.append(message.number)
+        result = "delivered" if fact.action == "delivery-done" else "uncertain"
+        for rid in fact.rids or ():
+            set_result(message, attempt, rid, result, now_s)
+        attempt.sequence = self.sequence
+        if attempt.emitted:
+            settle_leg(message, attempt)
+        self._attempt_progress(message, attempt, now_s)
+        return entry.leg
+
+    def _delivery_failed(self, fact: Fact, now_s: int) -> Leg | None:
+        """`Bounced` and `Delayed`, with a DCID or without; on a DCID whose TLS failed with no Delivery start: `tls_blocked`."""
+        assert fact.mid is not None
+        message = self._open(fact.mid, now_s)
+        values = fact.values or {}
+        entry = self._touch("D", fact.dcid, now_s) if fact.dcid else None
+        if message.gone:
+            return entry.leg if entry else None
+        bounced = fact.action == "delivery-bounced"
+        result = "bounced" if bounced else "delayed"
+        rids = fact.rids or ()
+        attempt: Attempt | None = None
+        if entry is not None:
+            attempt = attempt_on(message, fact.dcid, rids)
+            if attempt is None:
+                attempt = next((one for one in message.attempts if one.dcid == fact.dcid and not one.start_seen and not one.emitted), None)
+            if attempt is None:
+                attempt = messages.add_attempt(message, fact.dcid, list(rids), now_s, leg=entry.leg, start_seen=False)
+                _note_mid(entry, message.number, mail=False)
+                if not entry.gone:
+                    entry.open_mids.append(message.number)
+            if not attempt.start_seen and entry.leg.outcome == connections.FAILED:
+                result = "tls_blocked"
+        elif fact.dcid is None:
+            attempt = last_attempt(message, rids)
+            if attempt is not None and attempt.emitted:
+                attempt = None
+        for rid in rids:
+            set_result(message, attempt, rid, result, now_s, final=bounced)
+        if attempt is not None:
+            attempt.sequence = self.sequence
+            for name in ("response", "code", "enhanced_code", "reason"):
+                value = values.get(name)
+                if value is not None and getattr(attempt, name) is None:
+                    setattr(attempt, name, value)
+            self._attempt_progress(message, attempt, now_s)
+        else:
+            self.reschedule(message)
+        if entry is not None:
+            return entry.leg
+        return self.leg_of_message_line(message, fact) if fact.dcid is None else None
+
+    def _response(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        attempt = last_attempt(message, fact.rids)
+        if attempt is None:
+            return None
+        if not message.gone and not attempt.emitted:
+            values = fact.values or {}
+            attempt.responded = True
+            attempt.response = str(values["response"]) if values.get("response") is not None else attempt.response
+            code, enhanced = values.get("code"), values.get("enhanced_code")
+            attempt.code = code if isinstance(code, int) else attempt.code
+            attempt.enhanced_code = str(enhanced) if enhanced is not None else attempt.enhanced_code
+            attempt.sequence = self.sequence
+            self._attempt_progress(message, attempt, now_s)
+        return self._leg_of(attempt)
+
+    def _pending(self, fact: Fact, now_s: int) -> Leg | None:
+        message = self._known(fact, now_s)
+        if message is None:
+            return None
+        attempt = last_attempt(message, fact.rids)
+        if attempt is None:
+            return None
+        if not message.gone and not attempt.emitted:
+            attempt.retry_at = str((fact.values or {}).get("retry_at", "")) or None
+        return self._leg_of(attempt)
+
+    def _rpc_started(self, fact: Fact, now_s: int) -> Leg | None:
+        assert fact.mid is not None
+        message = self._open(fact.mid, now_s)
+        if not message.gone and attempt_on(message, None, fact.rids) is None:
+            self._rpc_attempt(message, fact, now_s, start_seen=True)
+        return None
+
+    def _rpc_done(self, fact: Fact, now_s: int) -> Leg | None:
+        """Into a spam quarantine: no connection, no TLS outcome."""
+        assert fact.mid is not None
+        message = self._open(fact.mid, now_s)
+        if message.gone:
+            return None
+        attempt = attempt_on(message, None, fact.rids) or self._rpc_attempt(message, fact, now_s, start_seen=False)
+        message.ever_quarantined = True
+        for rid in list(fact.rids or attempt.rids):
+            set_result(message, attempt, rid, "quarantined", now_s)
+        attempt.sequence = self.sequence
+        self._attempt_progress(message, attempt, now_s)
+        return None
+
+    def _rpc_attempt(self, message: Message, fact: Fact, now_s: int, *, start_seen: bool) -> Attempt:
+        rids = list(fact.rids) if fact.rids else [known.rid for known in message.recipients if not known.final]
+        attempt = messages.add_attempt(message, None, rids, now_s, leg=None, start_seen=start_seen)
+        attempt.sequence = self.sequence
+        return attempt
+
+    def _attempt_progress(self, message: Message, attempt: Attempt, now_s: int) -> None:
+        """The attempt's record leaves when all results and the Response are in, else 2 s after the last result."""
+        if not attempt.emitted and messages.answered(attempt):
+            self.emit_attempt(message, attempt, now_s)
+        self.reschedule(message)
+
+    def emit_attempt(self, message: Message, attempt: Attempt, time_s: int) -> None:
+        """The delivery records of an attempt leave: one per result."""
+        attempt.leg = self._leg_of(attempt)
+        attempt.emitted = True
+        settle_leg(message, attempt)
+        self.change(message)
+        for result, rids in messages.results_of(attempt).items():
+            self.emit.delivery(self.box, message, attempt, result, rids, time_s)
+        if attempt.dcid:
+            entry = self.entries.find_connection("D", attempt.dcid)
+            still_open = any(one.dcid == attempt.dcid and not one.emitted for one in message.attempts)
+            if entry is not None and not entry.gone and not still_open and message.number in entry.open_mids:
+                entry.open_mids.remove(message.number)
+                if not entry.dirty:
+                    entry.dirty = True
+                    self.entries.dirty.append(entry)
+
+    # ----------------------------------------------------------------------------------------------------------------- end
+
+    def correct(self, message: Message, entry: Connection, before: Leg) -> None:
+        """A TLS line came late: take the corrected leg where the record is not yet out."""
+        if message.gone:
+            return
+        if entry.leg.kind == "I":
+            same = message.reception is not None and message.reception.number == entry.leg.number and message.icid
+            if same and message.reception is not None and message.reception.outcome == before.outcome:
+                leg = connections.leg_at(entry, message.start_s if message.start_s is not None else message.first_s)
+                if leg.outcome == connections.SUCCESS:
+                    message.reception = leg
+                    message.contradiction = True
+                    self.change(message)
+                    for mid in message.child_mids:
+                        child = self.entries.find_message(mid)
+                        if child is not None and not child.gone and child.child_kind in INHERITING:
+                            child.reception, child.contradiction = leg, True
+                            self.change(child)
+        else:
+            for attempt in message.attempts:
+                if attempt.dcid == entry.leg.number:
+                    message.contradiction = True
+                    attempt.leg = entry.leg
+                    settle_leg(message, attempt)
+                    self.change(message)
+
+    def message_due(self, message: Message, now_s: int) -> None:
+        """A deadline of the message came up: a delivery that waited for its Response, or the message itself."""
+        for attempt in message.attempts:
+            if not attempt.emitted and complete(attempt) and attempt.last_s + messages.RESPONSE_WAIT_S <= now_s:
+                self.emit_attempt(message, attempt, attempt.last_s + messages.RESPONSE_WAIT_S)
+        due_s = messages.due_s(message)
+        if due_s > now_s:
+            self.entries.schedule("M", message.number, message, due_s)
+        elif message.end_s:
+            self.finish_message(message, message.end or "finished", message.end_s)
+        else:
+            if message.quarantines:
+                end_all(message, "quarantined")
+            end = "aborted" if message.aborted else "settled" if all_final(message) and not message.quarantines else "timeout"
+            self.finish_message(message, end, due_s)
+
+    def finish_message(self, message: Message, end: str, time_s: int) -> None:
+        """The message is over: open deliveries and its record leave, a tombstone stays."""
+        message.end = end
+        for attempt in message.attempts:
+            if not attempt.emitted:
+                self.emit_attempt(message, attempt, time_s)
+            settle_leg(message, attempt)
+        self.emit.message(self.box, message, time_s)
+        tombstone_s = QUARANTINE_TOMBSTONE_S if message.ever_quarantined else MESSAGE_TOMBSTONE_S
+        message.recipients, message.child_mids, message.quarantines = [], [], []
+        message.sender = message.subject = message.message_id = message.end_reason = None
+        for attempt in message.attempts:
+            attempt.results, attempt.response = {}, None
+        self.change(message)
+        self.entries.bury("M", message.number, message, max(time_s, message.last_s) + tombstone_s)
+        self._bound_tombstones()
+
+
+def _note_mid(entry: Connection, mid: int, *, mail: bool = True) -> None:
+    """Remember which messages the connection carried (`mail`) or was to carry; the list is cut, the count is not."""
+    if mid not in entry.mids:
+        if mail:
+            entry.mid_count += 1
+        if len(entry.mids) < 100:
+            entry.mids.append(mid)

@@ -1,0 +1,218 @@
+"""Messages, their recipients and delivery attempts: what happened to whom, on which connection.
+
+Everything here is about one message; connections are seen only as legs. RIDs decide what became of a message, never
+`Message finished`. Delivered is final for a RID: later lines only add history.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from esa_tls.core.connections import Leg
+
+PENDING = "pending"
+FINAL = frozenset({"delivered", "bounced", "deleted", "dropped", "quarantined", "moved", "uncertain"})
+"""Results after which nothing is waited for; `tls_blocked` is final only when a bounce said so."""
+
+RESPONSE_WAIT_S = 2
+SETTLE_S = 900
+MESSAGE_TIMEOUT_S = 8 * 86400
+QUARANTINE_TIMEOUT_S = 45 * 86400
+
+
+class Recipient(msgspec.Struct, array_like=True):
+    """One RID. `leg_outcome`, `in_clear`: of the leg it was delivered on (or last tried on)."""
+
+    rid: int
+    address: str | None = None
+    result: str = PENDING
+    final: bool = False
+    leg_outcome: str | None = None
+    in_clear: bool | None = None
+    delivered: bool = False
+
+
+class Attempt(msgspec.Struct, array_like=True):
+    """One delivery of some RIDs on one DCID (None: into a spam quarantine, without connection)."""
+
+    ordinal: int
+    dcid: int | None
+    rids: list[int]
+    first_s: int
+    last_s: int
+    leg: Leg | None = None
+    start_seen: bool = False
+    results: dict[int, str] = {}
+    responded: bool = False
+    response: str | None = None
+    code: int | None = None
+    enhanced_code: str | None = None
+    reason: str | None = None
+    retry_at: str | None = None
+    emitted: bool = False
+    sequence: int = 0
+
+
+class Message(msgspec.Struct, array_like=True):
+    """One MID, open or, with `gone`, its tombstone.
+
+    `reception` is the snapshot of the reception's leg when the message was started (absent: unknown, or `internal`: nothing was
+    received). `reception_in_clear` says whether it was received in clear; None = unknown or nothing received.
+    """
+
+    number: int
+    epoch: int
+    first_s: int
+    last_s: int
+    due_s: int = 0
+    start_seen: bool = False
+    start_s: int | None = None
+    icid: int | None = None
+    reception: Leg | None = None
+    internal: bool = False
+    recipients: list[Recipient] = []
+    attempts: list[Attempt] = []
+    attempt_count: int = 0
+    sender: str | None = None
+    subject: str | None = None
+    message_id: str | None = None
+    size_bytes: int | None = None
+    mail_policy: str | None = None
+    flow: str | None = None
+    flow_from_policy: bool = False
+    parent_mid: int | None = None
+    child_kind: str | None = None
+    child_mids: list[int] = []
+    quarantines: list[str] = []
+    ever_quarantined: bool = False
+    end: str | None = None
+    end_s: int = 0
+    end_reason: str | None = None
+    aborted: bool = False
+    gone: bool = False
+    contradiction: bool = False
+    first_sequence: int = 0
+    last_sequence: int = 0
+    dirty: bool = False
+
+
+def recipient(message: Message, rid: int) -> Recipient:
+    """The recipient with this RID, made if it was not seen yet."""
+    for known in message.recipients:
+        if known.rid == rid:
+            return known
+    made = Recipient(rid)
+    message.recipients.append(made)
+    return made
+
+
+def attempt_on(message: Message, dcid: int | None, rids: tuple[int, ...] | None) -> Attempt | None:
+    """The last attempt on this DCID that has any of the RIDs (any attempt there, if no RIDs are known)."""
+    for attempt in reversed(message.attempts):
+        if attempt.dcid == dcid and (not rids or any(rid in attempt.rids for rid in rids)):
+            return attempt
+    return None
+
+
+def last_attempt(message: Message, rids: tuple[int, ...] | None) -> Attempt | None:
+    """The last attempt for any of the RIDs: what delivery-phase lines without a DCID belong to."""
+    for attempt in reversed(message.attempts):
+        if not rids or any(rid in attempt.rids for rid in rids):
+            return attempt
+    return None
+
+
+def add_attempt(message: Message, dcid: int | None, rids: list[int], stamp_s: int, *, leg: Leg | None, start_seen: bool) -> Attempt:
+    """Begin an attempt; its ordinal counts the attempts of the message that were seen."""
+    message.attempt_count += 1
+    attempt = Attempt(message.attempt_count, dcid, rids, stamp_s, stamp_s, leg, start_seen, {})
+    message.attempts.append(attempt)
+    for rid in rids:
+        recipient(message, rid)
+    return attempt
+
+
+def set_result(message: Message, attempt: Attempt | None, rid: int, result: str, stamp_s: int, *, final: bool = False) -> None:
+    """Say what became of a RID, in its attempt (if any) and for good. A result said twice has no effect.
+
+    In an attempt the first result stays, except that `delivered` replaces `uncertain`, and a named reason replaces
+    `connection_error` while its record has not left. `final`: a `tls_blocked` that was bounced and is not tried again.
+    """
+    if attempt is not None:
+        if rid not in attempt.rids:
+            attempt.rids.append(rid)
+        before = attempt.results.get(rid)
+        if before is None or (before == "uncertain" and result == "delivered") or (before == "connection_error" and result == "bounced"):
+            attempt.results[rid] = result
+            attempt.last_s = stamp_s
+    known = recipient(message, rid)
+    if known.delivered:
+        return
+    if result == "delivered":
+        known.result, known.final, known.delivered = "delivered", True, True
+    elif result in ("delayed", "connection_error", "unknown"):
+        if not known.final:
+            known.result = PENDING
+    elif result == "tls_blocked":
+        if not known.final:
+            known.result, known.final = "tls_blocked", final
+    elif not known.final or result == "moved":
+        known.result, known.final = result, True
+
+
+def settle_leg(message: Message, attempt: Attempt) -> None:
+    """Write the attempt's leg into the recipients that were delivered (or may have been) on it."""
+    leg = attempt.leg
+    for rid, result in attempt.results.items():
+        if result in ("delivered", "uncertain"):
+            known = recipient(message, rid)
+            if leg is None:
+                known.leg_outcome, known.in_clear = None, None
+            else:
+                known.leg_outcome, known.in_clear = leg.outcome, leg.in_clear()
+
+
+def complete(attempt: Attempt) -> bool:
+    """Whether every RID of the attempt has its result."""
+    return all(rid in attempt.results for rid in attempt.rids)
+
+
+def answered(attempt: Attempt) -> bool:
+    """Whether nothing more is waited for: all results are in, and the Response of what was delivered."""
+    return attempt.responded and complete(attempt) and "delivered" in attempt.results.values()
+
+
+def end_all(message: Message, result: str) -> None:
+    """Give every RID that is not final yet this result (`dropped`, `bounced`, `moved`, `quarantined`, `deleted`)."""
+    for known in message.recipients:
+        if not known.final:
+            known.result, known.final = result, True
+
+
+def results_of(attempt: Attempt) -> dict[str, list[int]]:
+    """The RIDs of an attempt by result, in order of RID; RIDs without one are `unknown`."""
+    found: dict[str, list[int]] = {}
+    for rid in sorted(attempt.rids):
+        found.setdefault(attempt.results.get(rid, "unknown"), []).append(rid)
+    return found
+
+
+def all_final(message: Message) -> bool:
+    """Whether every RID is final (False without any RID)."""
+    return bool(message.recipients) and all(known.final for known in message.recipients)
+
+
+def due_s(message: Message) -> int:
+    """The appliance time at which something is to be done about the message: a delivery or the message itself is due."""
+    if message.end_s:
+        due = message.end_s + RESPONSE_WAIT_S
+    elif message.quarantines:
+        due = message.last_s + QUARANTINE_TIMEOUT_S
+    elif all_final(message) or message.aborted:
+        due = message.last_s + SETTLE_S
+    else:
+        due = message.last_s + MESSAGE_TIMEOUT_S
+    for attempt in message.attempts:
+        if not attempt.emitted and complete(attempt):
+            due = min(due, attempt.last_s + RESPONSE_WAIT_S)
+    return due

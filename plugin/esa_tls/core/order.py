@@ -1,0 +1,67 @@
+"""The order of lines whose source does not keep it (UDP syslog): by stamp, and inside a second by what has to come first.
+
+A connection is opened before its TLS, TLS comes before mail, mail before its end; a message is started before it has recipients,
+delivered before the Response, finished last. Lines of one rank keep the order of their arrival.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from esa_tls.core.encode import Line
+from esa_tls.core.facts import Fact
+from esa_tls.core.prefix import PrefixFacts
+
+_ORDER: tuple[tuple[str, ...], ...] = (
+    ("log-began", "version", "utc-offset", "system-started"),
+    ("connection-opened",),
+    ("hat-decided", "reputation-scored", "connection-refused", "hat-reject-delayed", "connection-limit-reached"),
+    ("starttls-not-supported", "certificate-verified"),
+    ("tls-succeeded",),
+    ("tls-failed", "tls-required-failed"),
+    ("tls-data-read", "smtp-auth", "smtp-auth-required", "sender-verification", "address-invalid", "command-refused", "recipients-throttled"),
+    ("message-split", "message-rewritten", "message-copied", "bounce-generated", "message-reinjected"),
+    ("message-started",),
+    ("sender-accepted",),
+    ("recipient-accepted", "recipient-rejected", "bounce-verification"),
+    ("receiving-failed",),
+    ("message-id", "subject"),
+    ("message-received", "message-summarised"),
+    ("policy-matched",),
+)
+"""What comes before the ordinary lines of a message (scanning, quarantine, queue)."""
+
+_AFTER: tuple[tuple[str, ...], ...] = (
+    ("rpc-delivery-started", "delivery-started"),
+    ("connection-error",),
+    ("delivery-uncertain",),
+    ("delivery-done", "rpc-delivery-done", "rpc-delivery-rejected"),
+    ("delivery-response", "delivery-bounced", "delivery-delayed"),
+    ("delivery-pending", "delivery-double-bounced"),
+    ("recipients-deleted", "message-aborted", "message-dropped", "message-bounced"),
+    ("message-finished",),
+    ("connection-lost", "connection-disconnected"),
+    ("connection-closed", "connection-killed", "connection-exited"),
+    ("log-ended",),
+)
+
+_MIDDLE = len(_ORDER)
+_RANKS = {action: number for number, actions in enumerate(_ORDER) for action in actions} | {
+    action: _MIDDLE + 1 + number for number, actions in enumerate(_AFTER) for action in actions
+}
+
+
+class Waiting(msgspec.Struct, array_like=True):
+    """A line in the reorder window. `again`: it was seen before and changes nothing."""
+
+    line: Line
+    prefix: PrefixFacts
+    stamp_s: int
+    rank: int
+    lossy: bool
+    again: bool = False
+
+
+def rank(fact: Fact) -> int:
+    """Where a line stands among those of its second."""
+    return _RANKS.get(fact.action, _MIDDLE)

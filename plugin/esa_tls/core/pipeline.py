@@ -1,0 +1,718 @@
+"""The core as one object: batches of raw lines in, sealed groups of bytes out.
+
+Per line: find the prefix, parse the body, ask the correlator whose line it is, and add its record; or hold it while its
+connection is undecided. Everything is deterministic in the lines and their order; arrival time (`now_s`) only stamps
+`event.created` and lets held lines go as `pending` when the sender is slow.
+
+The pipeline never writes: `seal` returns what changed, for one atomic write. What it knew at the last seal is in the state, so a
+new pipeline on the same state continues.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from hashlib import blake2b
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from esa_tls.core import records
+from esa_tls.core.appliance import Appliance
+from esa_tls.core.batch import Batch, Origin, Row, Run, Sealed
+from esa_tls.core.cef import parse_cef
+from esa_tls.core.clock import Verdict, resolve
+from esa_tls.core.connections import PENDING, Connection, Leg
+from esa_tls.core.correlate import Correlator
+from esa_tls.core.encode import Encoder, Line, created_text, encoder
+from esa_tls.core.facts import Fact
+from esa_tls.core.grammar import parse, shape_of
+from esa_tls.core.ids import DIGEST_BYTES, mask, summary_id
+from esa_tls.core.line import Framing, frame
+from esa_tls.core.messages import Attempt, Message
+from esa_tls.core.order import Waiting, rank
+from esa_tls.core.prefix import Prefix, PrefixFacts, id_mask
+from esa_tls.core.seen import Seen
+from esa_tls.core.state import State, appliance_key, waiting_key, waiting_prefix
+
+IDLE_S = 86400
+"""After so long without a line the wall clock expires an appliance's entries."""
+
+MAX_PREFIXES = 4096
+MAX_SHAPES = 1000
+
+CONSOLIDATED_MASK = mask("consolidated")
+"""A consolidated record's id is its line's id under this mask."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_appliance = msgspec.msgpack.Decoder(Appliance).decode
+_decode_waiting = msgspec.msgpack.Decoder(Waiting).decode
+
+
+class CoreSettings(msgspec.Struct, frozen=True):
+    """What the core needs of the configuration. Times in seconds.
+
+    `hold_by_event_time`: `max_hold_s` runs on appliance time (`scan`) instead of arrival time. `starts_broken`: the feed counts as
+    broken when the pipeline starts (a shipper may hold older batches); False for files read from their beginning.
+    `year_reference_s`: where a missing year is looked for; None = the time of receipt.
+    """
+
+    appliance_from: tuple[str, ...] = ("record:appliance", "syslog:host", "otlp:host.name", "fluent_tag", "peer")
+    appliance_name: str | None = None
+    default_appliance: str = "esa"
+    timezone: str = "UTC"
+    timezones: dict[str, str] = {}
+    emit_immediately: bool = False
+    max_hold_s: float = 5.0
+    max_held_lines: int = 10_000
+    hold_by_event_time: bool = False
+    starts_broken: bool = True
+    late_batches: bool = True
+    reorder_window_s: int = 2
+    max_entries: int = 5_000_000
+    cache_entries: int = 200_000
+    max_tombstones: int = 500_000
+    year_reference_s: float | None = None
+
+
+class Hold(msgspec.Struct, array_like=True):
+    """A finished line that cannot leave yet: its connection is undecided, or its stamp is (then with the leg it belongs to)."""
+
+    line: Line
+    prefix: PrefixFacts
+    epoch: int
+    leg: Leg | None = None
+
+
+class Box:
+    """One appliance at work: its kept state, its correlator, the window of seen bodies, and what waits."""
+
+    __slots__ = ("arrived_s", "candidate_s", "changed", "correlator", "deleted", "holding", "observer", "seen", "sessions", "state", "waiting", "written", "zone")
+
+    def __init__(self, state: Appliance, correlator: Correlator, seen: Seen, zone: ZoneInfo) -> None:
+        self.state = state
+        self.correlator = correlator
+        self.seen = seen
+        self.zone = zone
+        self.observer = state.observer()
+        self.sessions: set[int] = set()
+        self.arrived_s = 0.0
+        self.changed = False
+        self.holding: deque[tuple[float, Connection]] = deque()
+        self.waiting: dict[int, Waiting] = {}
+        self.written: set[int] = set()
+        """Sequences of waiting lines that a sealed group has put into the state."""
+        self.deleted: list[bytes] = []
+        self.candidate_s = 0.0
+        """When the line in `state.candidate` arrived."""
+
+
+class Stream:
+    """What is kept per origin: prefixes seen, and the line before (for continuations)."""
+
+    __slots__ = ("last", "length", "prefixes", "timed")
+
+    def __init__(self) -> None:
+        self.prefixes: dict[str, Prefix] = {}
+        self.length = 0
+        self.last: Prefix | None = None
+        self.timed = False
+
+
+class Pipeline:
+    """See the module. `encodings`: the encodings that the configured sinks need, of `json` and `forward`."""
+
+    def __init__(self, settings: CoreSettings, state: State, *, encodings: tuple[str, ...] = ("json",), now_s: float = 0.0) -> None:
+        self.settings = settings
+        self.state = state
+        self.encoders: list[Encoder] = [encoder(name) for name in encodings]
+        self.boxes: dict[str, Box] = {}
+        self.streams: dict[Origin, Stream] = {}
+        self.sessions: dict[int, set[str]] = {}
+        self.counts: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+        self.shapes: dict[str, int] = {}
+        self.held_lines = 0
+        self.lines = 0
+        self.keys: list[bytes] = []
+        self.created = created_text(now_s)
+        self.now_s = now_s
+        self.deletes: list[bytes] = []
+        for _, value in state.items(b"a"):
+            self._load(value)
+
+    # ------------------------------------------------------------------------------------------------------------ appliances
+
+    def _load(self, value: bytes) -> None:
+        kept = _decode_appliance(value)
+        box = self._box(kept)
+        for _, waiting in self.state.items(waiting_prefix(kept.name)):
+            line = _decode_waiting(waiting)
+            box.waiting[line.line.sequence] = line
+            box.written.add(line.line.sequence)
+        for entry in box.correlator.holding:
+            # Held lines get their whole time again.
+            box.holding.append((float(kept.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s, entry))
+            self.held_lines += len(entry.held)
+        box.correlator.holding = []
+        box.arrived_s = box.candidate_s = self.now_s
+        if self.settings.starts_broken:
+            kept.break_s = kept.clock.time_s
+
+    def _box(self, kept: Appliance) -> Box:
+        name = kept.name
+        settings = self.settings
+        correlator = Correlator(kept, self.state, self, max_entries=settings.max_entries, max_tombstones=settings.max_tombstones)
+        box = Box(kept, correlator, Seen.load(name, self.state), ZoneInfo(settings.timezones.get(name, settings.timezone)))
+        self.boxes[name] = box
+        return box
+
+    def _appliance_of(self, origin: Origin, framing: Framing | None) -> Box:
+        """Whose line it is: the first of the configured list that yields a name."""
+        name = self.settings.appliance_name
+        if name is None:
+            for source in self.settings.appliance_from:
+                match source:
+                    case "record:appliance":
+                        name = origin.record_appliance
+                    case "syslog:host":
+                        name = framing.host if framing is not None and origin.trust_host else None
+                    case "otlp:host.name":
+                        name = origin.otlp_host
+                    case "fluent_tag":
+                        name = origin.tag
+                    case "peer":
+                        name = origin.peer
+                    case _:
+                        name = None
+                if name:
+                    break
+        name = (name or self.settings.default_appliance).replace("\0", "")[:255] or self.settings.default_appliance
+        return self.boxes.get(name) or self._box(Appliance(name))
+
+    # ------------------------------------------------------------------------------------------------------------------ feed
+
+    def feed(self, batch: Batch, *, now_s: float) -> None:
+        """Take a batch. Everything it led to is in the next `seal`."""
+        self.now_s = max(now_s, self.now_s)
+        self.created = created_text(batch.received_s or now_s)
+        if batch.key is not None:
+            self.keys.append(batch.key)
+        for run in batch.runs:
+            self._feed_run(run, batch.session)
+
+    def _feed_run(self, run: Run, session: int) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop, flat on purpose
+        origin = run.origin
+        stream = self.streams.get(origin)
+        if stream is None:
+            stream = self.streams[origin] = Stream()
+        prefixes = stream.prefixes
+        length = stream.length
+        last: Prefix | None = None
+        encoders = self.encoders
+        one = encoders[0] if len(encoders) == 1 else None
+        created = self.created
+        immediate = self.settings.emit_immediately
+        box: Box | None = None
+        flags = run.flags
+        times = run.sender_times_s
+        index = -1
+        self.lines += len(run.lines)
+        for raw in run.lines:
+            index += 1
+            encoded: str | None = None
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError:
+                text = raw.decode("utf-8", "replace")
+                encoded = base64.b64encode(raw).decode()
+            prefix = prefixes.get(text[:length])
+            if prefix is None:
+                prefix = self._prefix(stream, origin, text, raw, None if times is None else times[index], flags)
+                length = prefix.length
+            if prefix is not last:
+                if prefix.box is not box:
+                    box = prefix.box
+                    self._entered(box, session, prefix.stamp_s)
+                    correlator, seen = box.correlator, box.seen
+                    kept = box.state
+                    clock = kept.clock
+                    current, former = seen.current, seen.former
+                    digests = seen.digests
+                last = prefix
+                mark, dropped = seen.enter(prefix.stamp_s, prefix.facts.log_number)
+                if dropped:
+                    box.deleted += dropped
+                    current, former = seen.current, seen.former
+                lossy = prefix.facts.lossy
+                reorder_s = prefix.facts.reorder_s
+                stamp_s = prefix.stamp_s
+                stamp_mask, prefix_mask, body_at = prefix.stamp_mask, prefix.id_mask, prefix.body_at
+            kept.sequence = sequence = kept.sequence + 1
+            fact = parse(text[length:]) if prefix.length else _no_body(text, prefix)
+            digest = blake2b(raw[body_at:], digest_size=DIGEST_BYTES).digest()
+            digests += digest
+            hashed = int.from_bytes(digest, "big")
+            key = hashed ^ stamp_mask
+            if key in current or key in former:
+                k, duplicate = seen.repeat(key, mark)
+                again = True
+                hashed ^= prefix_mask
+                if k:
+                    hashed ^= mask("k", k)
+            else:
+                current[key] = mark
+                hashed ^= prefix_mask
+                again = duplicate = False
+            if clock.steady_from_s <= stamp_s <= clock.steady_to_s:
+                time_s = stamp_s
+                waiting = False
+            else:
+                time_s, waiting = self._advance(box, stamp_s)
+                current, former = seen.current, seen.former
+            line = Line(text, fact, f"{hashed:018x}", sequence, created, ("duplicate",) if duplicate else (), encoded)
+            if duplicate:
+                self.count("esa_tls.lines.duplicate")
+            if reorder_s:
+                self._wait(box, prefix, line, time_s, lossy=lossy, again=again)
+                continue
+            if again:
+                leg = correlator.locate(fact)
+            else:
+                if fact.action == "unrecognised":
+                    self._odd(prefix, line)
+                leg = correlator.apply(fact, time_s, sequence=sequence, lossy=lossy)
+                if correlator.late or correlator.contradicted:
+                    line.flags = ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+                if fact.values is not None and "truncated" in fact.values:
+                    line.flags = (*line.flags, "truncated")
+                if correlator.decided:
+                    self._release(box, correlator)
+                if kept.epoch != prefix.epoch:
+                    prefix = Prefix(prefix.facts, box, epoch=kept.epoch)
+            if waiting:
+                kept.candidate, box.candidate_s = Hold(line, prefix.facts, prefix.epoch, leg), self.now_s
+                continue
+            if leg is not None and leg.outcome == PENDING and not immediate and correlator.connection is not None:
+                self._hold(box, correlator.connection, prefix, line)
+                continue
+            if one is not None:
+                one.line(prefix, line, leg, box.observer)
+            else:
+                for each in encoders:
+                    each.line(prefix, line, leg, box.observer)
+        stream.length = length
+        if last is not None:
+            stream.last = last
+
+    def _entered(self, box: Box, session: int, stamp_s: int) -> None:
+        """Lines of this appliance follow: is its feed still unbroken?"""
+        box.changed = True
+        box.arrived_s = self.now_s
+        kept = box.state
+        if session not in box.sessions:
+            box.sessions.add(session)
+            self.sessions.setdefault(session, set()).add(kept.name)
+        time_s = kept.clock.time_s
+        late = self.settings.late_batches and time_s is not None and stamp_s < time_s
+        first = time_s is None and self.settings.starts_broken
+        if late or first or len(box.sessions) > 1:
+            self._break(box, stamp_s, "late_batch" if late else "start" if first else "sessions")
+
+    def _break(self, box: Box, stamp_s: int | None, reason: str) -> None:
+        time_s = box.state.clock.time_s
+        if time_s is None:
+            time_s = stamp_s
+        if time_s is not None and (box.state.break_s is None or time_s > box.state.break_s):
+            box.state.break_s = time_s
+            box.changed = True
+            self.count("esa_tls.feed.breaks", reason=reason)
+
+    def break_feed(self, appliance: str | None = None) -> None:
+        """The feed of an appliance (None: of all) is no longer unbroken: a batch was refused, or requests overlap."""
+        for box in self.boxes.values() if appliance is None else [self.boxes[appliance]]:
+            self._break(box, None, "refused")
+
+    def close_session(self, session: int, *, clean: bool) -> None:
+        """A sender's session ended; not `clean`: it had a frame that was not acknowledged."""
+        for name in self.sessions.pop(session, ()):
+            box = self.boxes[name]
+            box.sessions.discard(session)
+            if not clean:
+                self._break(box, None, "unclean_session")
+
+    # -------------------------------------------------------------------------------------------------------------- prefixes
+
+    def _prefix(self, stream: Stream, origin: Origin, text: str, raw: bytes, sender_s: float | None, flags: tuple[str, ...]) -> Prefix:
+        """The prefix of a line that starts with none of the known ones."""
+        framing = frame(text)
+        if framing is not None:
+            known = stream.prefixes.get(text[: framing.length])
+            if known is not None:
+                return known
+            if framing.month is None and stream.timed:
+                framing = None
+        if framing is None:
+            return self._no_prefix(stream, origin, sender_s, flags)
+        box = self._appliance_of(origin, framing)
+        reference_s = self.settings.year_reference_s or self.now_s
+        time_s = box.state.clock.time_s
+        if framing.year is None and self.settings.hold_by_event_time and time_s is not None:
+            reference_s = time_s
+        resolved = resolve(framing, zone=box.zone, reference_s=reference_s, appliance_time_s=time_s)
+        cached = True
+        if resolved is not None:
+            stream.timed = True
+            stamp_s, source = resolved.stamp_s, "line"
+            if resolved.year_inferred:
+                flags = (*flags, "year_inferred")
+            cached = not resolved.ambiguous
+        else:
+            stamp_s, source = (int(sender_s), "sender") if sender_s is not None else (int(self.now_s), "received")
+            cached = False
+        body_at = len(text[: framing.length].encode()) if not text[: framing.length].isascii() else framing.length
+        lossy = origin.lossy if origin.lossy is not None else framing.syslog
+        window_s = origin.reorder_window_s
+        reorder_s = int(window_s) if window_s is not None else self.settings.reorder_window_s if lossy else 0
+        log_name = framing.log_name or origin.log_name
+        facts = PrefixFacts(
+            appliance=box.state.name,
+            stamp_s=stamp_s,
+            level=framing.level,
+            log_name=log_name,
+            log_number=_number_of(box.state.log_names, log_name or ""),
+            priority=framing.priority,
+            appname=framing.appname,
+            file_path=origin.file_path,
+            time_source=source,
+            flags=flags,
+            lossy=lossy,
+            reorder_s=reorder_s,
+            id_mask=id_mask(box.state.name, log_name, stamp_s, raw[:body_at]),
+            length=framing.length,
+            body_at=body_at,
+        )
+        if framing.host and box.state.hostname is None:
+            box.state.hostname = framing.host
+            self._observer_changed(box)
+        prefix = Prefix(facts, box, epoch=box.state.epoch)
+        if cached and not flags:
+            if len(stream.prefixes) >= MAX_PREFIXES:
+                stream.prefixes.clear()
+            stream.prefixes[text[: framing.length]] = prefix
+        return prefix
+
+    def _no_prefix(self, stream: Stream, origin: Origin, sender_s: float | None, flags: tuple[str, ...]) -> Prefix:
+        """A line without a known prefix: a continuation of the one before, or of an unknown kind. It is never parsed."""
+        before = stream.last
+        if before is not None:
+            box, stamp_s, source, log_number, log_name = before.box, before.stamp_s, before.facts.time_source, before.facts.log_number, before.facts.log_name
+            flags = (*flags, "continuation")
+        else:
+            box = self._appliance_of(origin, None)
+            stamp_s, source = (int(sender_s), "sender") if sender_s is not None else (int(self.now_s), "received")
+            log_name = origin.log_name
+            log_number = _number_of(box.state.log_names, log_name or "")
+        facts = PrefixFacts(
+            appliance=box.state.name,
+            stamp_s=stamp_s,
+            log_name=log_name,
+            log_number=log_number,
+            file_path=origin.file_path,
+            time_source=source,
+            flags=flags,
+            id_mask=id_mask(box.state.name, log_name, stamp_s, b""),
+        )
+        return Prefix(facts, box, epoch=box.state.epoch)
+
+    def _observer_changed(self, box: Box) -> None:
+        box.observer = box.state.observer()
+        self._forget_prefixes(box)
+
+    def _forget_prefixes(self, box: Box) -> None:
+        """What is cached per prefix (epoch, observer) is no longer right."""
+        for stream in self.streams.values():
+            for text in [text for text, prefix in stream.prefixes.items() if prefix.box is box]:
+                del stream.prefixes[text]
+
+    # ------------------------------------------------------------------------------------------------------------------ time
+
+    def _advance(self, box: Box, stamp_s: int) -> tuple[int, bool]:
+        """The clock's long way: what a stamp does to the appliance time. Returns (time to use for the line, it is a candidate)."""
+        clock = box.state.clock
+        before_s = clock.time_s
+        verdict = clock.accept(stamp_s)
+        if verdict & (Verdict.CONFIRMED | Verdict.REFUTED):
+            self._candidate_goes(box, bad=bool(verdict & Verdict.REFUTED))
+        time_s = clock.time_s
+        assert time_s is not None
+        if verdict & Verdict.REBASED and before_s is not None:
+            self._rebase(box, before_s - time_s)
+        elif time_s != before_s:
+            self._order(box, time_s)
+            box.correlator.expire(time_s - box.state.lag_s)
+            if self.settings.hold_by_event_time:
+                self._let_go(box, time_s)
+        if verdict & Verdict.WAITING:
+            return time_s, True
+        return stamp_s, False
+
+    def _candidate_goes(self, box: Box, *, bad: bool) -> None:
+        """The record of the line whose stamp was far ahead leaves."""
+        kept, box.state.candidate = box.state.candidate, None
+        if kept is None:
+            return
+        hold = kept if isinstance(kept, Hold) else msgspec.convert(kept, Hold)
+        if bad:
+            hold.line.flags = (*hold.line.flags, "bad_time")
+            self.count("esa_tls.lines.bad_time")
+        self._put(box, Prefix(hold.prefix, box, epoch=hold.epoch), hold.line, hold.leg)
+
+    def _rebase(self, box: Box, back_s: int) -> None:
+        """The clock went back: every deadline goes back with it."""
+        entries = box.correlator.entries
+        for kind, number, entry in entries.all():
+            entry.last_s -= back_s
+            if isinstance(entry, Message) and entry.end_s:
+                entry.end_s -= back_s
+            entries.schedule(kind, number, entry, entry.due_s - back_s)
+            if not entry.dirty:
+                entry.dirty = True
+                entries.dirty.append(entry)
+        self._break(box, None, "rebase")
+        self.count("esa_tls.clock.rebases")
+
+    def tick(self, *, now_s: float) -> None:
+        """The wall clock: lines held too long leave as `pending`, lines waiting to be put in order go, idle appliances expire."""
+        self.now_s = max(now_s, self.now_s)
+        self.created = created_text(self.now_s)
+        limit_s = self.now_s - self.settings.max_hold_s
+        for box in self.boxes.values():
+            if not self.settings.hold_by_event_time:
+                self._let_go(box, self.now_s)
+            if box.waiting and box.arrived_s <= limit_s:
+                self._order(box, None)
+            if box.state.candidate is not None and box.candidate_s <= limit_s:
+                self._candidate_goes(box, bad=False)
+            if box.arrived_s and self.now_s - box.arrived_s >= IDLE_S and box.state.clock.time_s is not None:
+                box.correlator.expire(box.state.clock.time_s + int(self.now_s - box.arrived_s))
+
+    def next_wake_s(self) -> float | None:
+        """When `tick` has something to do, on the clock that `now_s` is from; None = not before the next batch."""
+        wakes = []
+        for box in self.boxes.values():
+            if box.holding and not self.settings.hold_by_event_time:
+                wakes.append(box.holding[0][0] + self.settings.max_hold_s)
+            if box.waiting:
+                wakes.append(box.arrived_s + self.settings.max_hold_s)
+            if box.state.candidate is not None:
+                wakes.append(box.candidate_s + self.settings.max_hold_s)
+            if box.arrived_s and box.correlator.entries.heap:
+                wakes.append(max(box.arrived_s + IDLE_S, self.now_s + 60))
+        return min(wakes, default=None)
+
+    # ------------------------------------------------------------------------------------------------------- reorder and hold
+
+    def _wait(self, box: Box, prefix: Prefix, line: Line, time_s: int, *, lossy: bool, again: bool) -> None:
+        """A line of a source that reorders: it is correlated in the order of its stamp and kind, when the window has passed."""
+        facts = prefix.facts
+        box.waiting[line.sequence] = Waiting(line, facts, time_s, rank(line.fact), lossy, again)
+        box.state.lag_s = facts.reorder_s + 1
+        if self.settings.emit_immediately:
+            leg = box.correlator.locate(line.fact)
+            self._put(box, prefix, line, leg)
+        clock_s = box.state.clock.time_s
+        if clock_s is not None and time_s + facts.reorder_s < clock_s:
+            self._order(box, clock_s)
+
+    def _order(self, box: Box, time_s: int | None) -> None:
+        """Correlate what has waited long enough (None: everything), in the order of stamp, kind, arrival."""
+        if not box.waiting:
+            return
+        ready = [one for one in box.waiting.values() if time_s is None or one.stamp_s + one.prefix.reorder_s < time_s]
+        if not ready:
+            return
+        ready.sort(key=lambda one: (one.stamp_s, one.rank, one.line.sequence))
+        correlator = box.correlator
+        for one in ready:
+            line = one.line
+            del box.waiting[line.sequence]
+            if line.sequence in box.written:
+                box.written.discard(line.sequence)
+                box.deleted.append(waiting_key(box.state.name, line.sequence))
+            correlator.expire(min(one.stamp_s, (box.state.clock.time_s or one.stamp_s)) - 1)
+            fact = line.fact
+            prefix = Prefix(one.prefix, box, epoch=box.state.epoch)
+            if one.again:
+                leg = correlator.locate(fact)
+            else:
+                if fact.action == "unrecognised":
+                    self._odd(prefix, line)
+                leg = correlator.apply(fact, one.stamp_s, sequence=line.sequence, lossy=one.lossy)
+                if correlator.late or correlator.contradicted:
+                    line.flags = ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+                if fact.values is not None and "truncated" in fact.values:
+                    line.flags = (*line.flags, "truncated")
+                if correlator.decided:
+                    self._release(box, correlator)
+            if self.settings.emit_immediately:
+                continue
+            prefix.epoch = box.state.epoch
+            if leg is not None and leg.outcome == PENDING and correlator.connection is not None:
+                self._hold(box, correlator.connection, prefix, line)
+            else:
+                self._put(box, prefix, line, leg)
+
+    def _hold(self, box: Box, entry: Connection, prefix: Prefix, line: Line) -> None:
+        """Keep a line until its connection is decided."""
+        if not entry.held:
+            held_s = float(box.state.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s
+            box.holding.append((held_s, entry))
+        entry.held.append(Hold(line, prefix.facts, prefix.epoch))
+        self.held_lines += 1
+        while self.held_lines > self.settings.max_held_lines and box.holding:
+            self._let_one_go(box)
+
+    def _let_go(self, box: Box, now_s: float) -> None:
+        limit_s = now_s - self.settings.max_hold_s
+        while box.holding and (box.holding[0][0] <= limit_s or not box.holding[0][1].held):
+            self._let_one_go(box)
+
+    def _let_one_go(self, box: Box) -> None:
+        """Lines that were held for `max_hold_s` leave as `pending`; the connection stays undecided."""
+        _, entry = box.holding.popleft()
+        if entry.held:
+            self.count("esa_tls.lines.pending", len(entry.held))
+            self._put_held(box, entry)
+
+    def _release(self, box: Box, correlator: Correlator) -> None:
+        """Connections were decided: the lines held for them go, before the line that decided."""
+        for entry in correlator.decided:
+            self._put_held(box, entry)
+        correlator.decided.clear()
+        while box.holding and not box.holding[0][1].held:
+            box.holding.popleft()
+
+    def _put_held(self, box: Box, entry: Connection) -> None:
+        held, entry.held = entry.held, []
+        self.held_lines -= len(held)
+        if not entry.dirty:
+            entry.dirty = True
+            box.correlator.entries.dirty.append(entry)
+        for one in held:
+            hold = one if isinstance(one, Hold) else msgspec.convert(one, Hold)
+            self._put(box, Prefix(hold.prefix, box, epoch=hold.epoch), hold.line, entry.leg)
+
+    def _put(self, box: Box, prefix: Prefix, line: Line, leg: Leg | None) -> None:
+        for each in self.encoders:
+            each.line(prefix, line, leg, box.observer)
+
+    def _odd(self, prefix: Prefix, line: Line) -> None:
+        """No fact of a text mail log: a consolidated event, or a shape that nobody knows (counted, with a sample per shape)."""
+        body = line.text[prefix.length :]
+        if prefix.length and body.startswith("CEF:0|") and (event := parse_cef(body)) is not None:
+            line.fact.action = "consolidated-event"
+            record_id = prefix.time_id + f"{int(line.record_hash, 16) ^ CONSOLIDATED_MASK:018x}"
+            record = records.consolidated(
+                prefix.appliance, prefix.epoch, event, record_id=record_id, time_s=prefix.stamp_s, created=line.created, sequence=line.sequence
+            )
+            self._summary("consolidated", record, prefix.stamp_s)
+            self.count("esa_tls.records", kind="consolidated", outcome="", direction="")
+            return
+        shape = shape_of(body)
+        if shape in self.shapes or len(self.shapes) < MAX_SHAPES:
+            self.shapes[shape] = self.shapes.get(shape, 0) + 1
+        self.count("esa_tls.lines.unrecognised")
+
+    def box_changed(self, box: Appliance) -> None:
+        """Epoch or description changed (`correlate.Emit`): what is cached per prefix is no longer right."""
+        self._observer_changed(self.boxes[box.name])
+
+    # ------------------------------------------------------------------------------------------------------------- summaries
+
+    def connection(self, box: Appliance, entry: Connection, time_s: int) -> None:
+        """A connection ended (`correlate.Emit`)."""
+        leg = entry.leg
+        record_id = summary_id(entry.first_s, box.name, leg.epoch, f"{leg.kind}CID", leg.number, 0)
+        record = records.connection(box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer())
+        self._summary("connection", record, time_s)
+        self.count("esa_tls.records", kind="connection", outcome=leg.outcome, direction="inbound" if leg.kind == "I" else "outbound")
+
+    def delivery(self, box: Appliance, message: Message, attempt: Attempt, result: str, rids: list[int], time_s: int) -> None:
+        """The RIDs of an attempt that had the same result (`correlate.Emit`)."""
+        record_id = summary_id(attempt.first_s, box.name, message.epoch, "delivery", message.number, f"{attempt.ordinal}/{result}")
+        record = records.delivery(
+            box.name, message, attempt, result, rids, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer()
+        )
+        self._summary("delivery", record, time_s)
+        self.count("esa_tls.records", kind="delivery", outcome=attempt.leg.outcome if attempt.leg else "", direction="outbound")
+
+    def message(self, box: Appliance, entry: Message, time_s: int) -> None:
+        """A message ended (`correlate.Emit`)."""
+        record_id = summary_id(entry.first_s, box.name, entry.epoch, "MID", entry.number, 0)
+        record = records.message(box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer())
+        self._summary("message", record, time_s)
+        self.count("esa_tls.records", kind="message", outcome=record["cisco_esa"]["posture"], direction="")
+
+    def _summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
+        for each in self.encoders:
+            each.summary(kind, record, time_s)
+
+    def count(self, name: str, n: int = 1, **labels: str) -> None:
+        """A telemetry increment; drained by whoever runs the pipeline."""
+        key = (name, tuple(labels.items()))
+        self.counts[key] = self.counts.get(key, 0) + n
+
+    # ------------------------------------------------------------------------------------------------------------------- end
+
+    def end_stream(self) -> None:
+        """`scan` is at the end of its input: everything open ends by `stream_end`."""
+        for box in self.boxes.values():
+            self._order(box, None)
+            self._candidate_goes(box, bad=False)
+            while box.holding:
+                self._let_one_go(box)
+            box.correlator.end_all("stream_end", box.state.clock.time_s or int(self.now_s))
+
+    def seal(self) -> Sealed | None:
+        """Everything since the last seal, as bytes that refer to nothing alive; None if there was nothing."""
+        rows = [Row(cls, each.name, segments) for each in self.encoders for cls, segments in each.take()]
+        puts: list[tuple[bytes, bytes]] = []
+        deletes: list[bytes] = []
+        for box in self.boxes.values():
+            deletes += box.deleted
+            box.deleted = []
+            for sequence, waiting in box.waiting.items():
+                if sequence not in box.written:
+                    box.written.add(sequence)
+                    puts.append((waiting_key(box.state.name, sequence), _encode(waiting)))
+            entry_puts, entry_deletes = box.correlator.entries.seal()
+            puts += entry_puts
+            deletes += entry_deletes
+            deletes += box.seen.bound()
+            puts += box.seen.seal()
+            if box.changed or entry_puts or entry_deletes:
+                box.changed = False
+                puts.append((appliance_key(box.state.name), _encode(box.state)))
+            box.correlator.entries.shrink(self.settings.cache_entries)
+        keys, self.keys = self.keys, []
+        lines, self.lines = self.lines, 0
+        if not (rows or puts or deletes or keys):
+            return None
+        return Sealed(rows, puts, deletes, keys, lines)
+
+
+def _no_body(text: str, prefix: Prefix) -> Fact:
+    """The fact of a line that is not parsed."""
+    del text
+    return Fact("continuation" if "continuation" in prefix.facts.flags else "unrecognised")
+
+
+def _number_of(names: list[str], name: str) -> int:
+    """The number of a log name in the appliance's list, added if new; names beyond 65,000 share the last number."""
+    try:
+        return names.index(name)
+    except ValueError:
+        if len(names) < 65_000:
+            names.append(name)
+        return len(names) - 1

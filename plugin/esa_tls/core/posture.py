@@ -1,0 +1,62 @@
+"""Posture: whether a message travelled under TLS, per recipient and per message. Total functions, no other input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from esa_tls.core.messages import Message, Recipient
+
+ENCRYPTED, EXPOSED, BLOCKED, PARTIAL = "encrypted", "exposed", "blocked", "partial"
+UNDELIVERED, CONTINUED, UNKNOWN, MOVED = "undelivered", "continued", "unknown", "moved"
+
+_ORDER = (EXPOSED, UNKNOWN, BLOCKED, ENCRYPTED, UNDELIVERED)
+
+
+def reception_in_clear(message: Message) -> bool | None:
+    """Whether the message was received in clear; None = unknown, or nothing was received."""
+    return None if message.internal or message.reception is None else message.reception.in_clear()
+
+
+def of_reception(message: Message) -> str | None:
+    """`posture_in`: encrypted, exposed or unknown; None when nothing was received."""
+    if message.internal:
+        return None
+    in_clear = reception_in_clear(message)
+    return UNKNOWN if in_clear is None else EXPOSED if in_clear else ENCRYPTED
+
+
+def of_recipient(message: Message, recipient: Recipient, *, both_legs: bool = True) -> str:
+    """The posture of one RID; `both_legs=False` looks at the delivery alone."""
+    if recipient.result == "moved":
+        return MOVED
+    if recipient.result in ("delivered", "uncertain"):
+        legs = [recipient.in_clear]
+        if both_legs and not message.internal:
+            legs.append(reception_in_clear(message))
+        if True in legs:
+            return EXPOSED
+        return UNKNOWN if None in legs else ENCRYPTED
+    if recipient.result == "tls_blocked":
+        return BLOCKED
+    if recipient.final:
+        return UNDELIVERED
+    return UNKNOWN
+
+
+def of_message(message: Message, *, both_legs: bool = True) -> str:
+    """The posture of a message: all moved, none at all, exposed beside encrypted, else the first present of a fixed order."""
+    if not message.recipients:
+        ended = message.end in ("finished", "aborted") or message.aborted
+        return UNDELIVERED if message.start_seen and ended else UNKNOWN
+    present = {of_recipient(message, known, both_legs=both_legs) for known in message.recipients} - {MOVED}
+    if not present:
+        return CONTINUED
+    return combine(present)
+
+
+def combine(present: Iterable[str]) -> str:
+    """One word for several recipients."""
+    words = set(present)
+    if EXPOSED in words and ENCRYPTED in words:
+        return PARTIAL
+    return next(word for word in _ORDER if word in words)

@@ -1,0 +1,66 @@
+"""Prefixes: everything about a line that stands before its body or around it, worked out once for all lines that share it.
+
+Within a second nearly all lines of a log have the same prefix, so framing, time, appliance, the constant parts of the id and of
+the encoded record are made per prefix and found again by the prefix text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from esa_tls.core.ids import mask, time_prefix
+from esa_tls.core.records import iso
+from esa_tls.core.seen import stamp_mask
+
+
+class PrefixFacts(msgspec.Struct, array_like=True):
+    """The value of a prefix; kept with lines that wait.
+
+    `time_source`: `line`, `sender` or `received`. `reorder_s`: how long lines wait so that they can be put in order (0: not at all).
+    `length`: where the body starts in the decoded text (0: no body to be parsed), `body_at` in the raw bytes.
+    `id_mask`: what makes a body's digest the id of a line with this prefix.
+    """
+
+    appliance: str
+    stamp_s: int
+    level: str | None = None
+    log_name: str | None = None
+    log_number: int = 0
+    priority: int | None = None
+    appname: str | None = None
+    file_path: str | None = None
+    time_source: str = "line"
+    flags: tuple[str, ...] = ()
+    lossy: bool = False
+    reorder_s: int = 0
+    id_mask: bytes = b""
+    length: int = 0
+    body_at: int = 0
+
+
+class Prefix:
+    """A prefix in use: its facts, and what the encoders and the hot loop keep with it."""
+
+    __slots__ = ("appliance", "body_at", "box", "epoch", "facts", "forward", "id_mask", "iso", "json", "length", "stamp_mask", "stamp_s", "time_id")
+
+    def __init__(self, facts: PrefixFacts, box: Any, *, epoch: int) -> None:
+        self.facts = facts
+        self.box = box
+        self.appliance = facts.appliance
+        self.length = facts.length
+        self.body_at = facts.body_at
+        self.epoch = epoch
+        self.stamp_s = facts.stamp_s
+        self.iso = iso(facts.stamp_s)
+        self.time_id = time_prefix(facts.stamp_s)
+        self.stamp_mask = stamp_mask(facts.stamp_s)
+        self.id_mask = int.from_bytes(facts.id_mask, "big")
+        self.json: Any = None
+        self.forward: Any = None
+
+
+def id_mask(appliance: str, log_name: str | None, stamp_s: int, before_body: bytes) -> bytes:
+    """The mask of a line's id for what is not its body."""
+    return mask("line", appliance, log_name or "", stamp_s, before_body).to_bytes(9, "big")

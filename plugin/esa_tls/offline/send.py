@@ -1,0 +1,257 @@
+"""`esa-tls send`: log files to a Forward receiver, as a shipper would send them.
+
+Each line becomes a record `{"log": line}` under one tag with the time of sending (to the nanosecond); a line that is no UTF-8 goes as
+bin, as Fluentd does it. Two clients:
+
+- ours: PackedForward frames with a chunk id, one after the other; each is acknowledged before the next. A frame that was not
+  acknowledged is sent again with the same id and the same bytes until it is, so that the receiver can tell it from new lines. The first
+  connection has to succeed (a wrong port is an error at once); later ones are tried again with back-off for ever.
+- `fluent-logger`, the PyPI client: one message per line and **no acknowledgement**, so what was on its way when the connection broke
+  may be lost, unseen (`SendResult.acknowledged` is false).
+
+Chunk ids are random per frame: two frames of equal lines are two frames. Nothing is printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import struct
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgpack
+import msgspec
+
+from esa_tls.errors import ConfigError, TransientError
+from esa_tls.offline.files import open_lines
+from esa_tls.runtime.dispatch import Backoff
+from esa_tls.sinks.fluent import DEFAULT_PORT, ForwardConnection, Upstream
+from esa_tls.wire.fluent_encode import CHUNK_ID_RANDOM_BYTES, encode_packed_forward, new_chunk_id
+
+Client = Literal["esa-tls", "fluent-logger"]
+
+DEFAULT_TAG = "esa.mail"
+DEFAULT_BATCH_LINES = 1000
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Lines of one frame together; Fluent Bit's receiver takes up to 6,144,000 bytes."""
+
+STEPS_PER_S = 10
+"""With a rate, batches are so small that at least this many leave in a second."""
+
+
+class SendResult(msgspec.Struct, frozen=True):
+    """What was sent: `lines` in `batches`, of which `resent` were repetitions; whether the receiver acknowledged them."""
+
+    lines: int = 0
+    batches: int = 0
+    resent: int = 0
+    acknowledged: bool = True
+
+
+Progress = Callable[[SendResult], None]
+
+
+def run(
+    files: Sequence[str | Path],
+    to: str,
+    *,
+    rate: float | None = None,
+    client: Client = "esa-tls",
+    tag: str = DEFAULT_TAG,
+    batch_lines: int = DEFAULT_BATCH_LINES,
+    progress: Progress | None = None,
+) -> SendResult:
+    """`send` for callers without an event loop."""
+    return asyncio.run(send(files, to, rate=rate, client=client, tag=tag, batch_lines=batch_lines, progress=progress))
+
+
+async def send(
+    files: Sequence[str | Path],
+    to: str,
+    *,
+    rate: float | None = None,
+    client: Client = "esa-tls",
+    tag: str = DEFAULT_TAG,
+    batch_lines: int = DEFAULT_BATCH_LINES,
+    progress: Progress | None = None,
+    connect_timeout_s: float = 10.0,
+    ack_timeout_s: float = 60.0,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock_ns: Callable[[], int] = time.time_ns,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> SendResult:
+    """Send every line of `files` (`-`: standard input) to `forward://host:port`, at most `rate` lines/s; `progress` after each batch.
+
+    Raises ConfigError for an address or setting that cannot be used, TransientError if there is no receiver (fluent-logger: also if lines
+    were lost knowingly), OSError for a file that cannot be read (what came before it was sent).
+    """
+    upstream = parse_destination(to)
+    if batch_lines < 1 or (rate is not None and rate <= 0):
+        message = "send: batch_lines must be at least 1 and rate above 0"
+        raise ConfigError(message)
+    if rate is not None:
+        batch_lines = max(1, min(batch_lines, int(rate / STEPS_PER_S)))
+    sender: _Acknowledged | _Unacknowledged
+    if client == "esa-tls":
+        connection = ForwardConnection([upstream], connect_timeout_s=connect_timeout_s, ack_timeout_s=ack_timeout_s)
+        sender = _Acknowledged(connection, tag=tag, wall_clock_ns=wall_clock_ns, sleep=sleep, uniform=uniform)
+    else:
+        sender = _Unacknowledged(upstream, tag=tag, timeout_s=connect_timeout_s, wall_clock_ns=wall_clock_ns)
+    result = SendResult(acknowledged=client == "esa-tls")
+    try:
+        await sender.connect()
+        started_s = clock()
+        for batch in _batches(files, batch_lines=batch_lines):
+            if rate is not None and (wait_s := started_s + result.lines / rate - clock()) > 0:
+                await sleep(wait_s)
+            resent = await sender.send(batch)
+            result = SendResult(result.lines + len(batch), result.batches + 1, result.resent + resent, result.acknowledged)
+            if progress is not None:
+                progress(result)
+    finally:
+        await sender.close()
+    sender.check()
+    return result
+
+
+def parse_destination(to: str) -> Upstream:
+    """`forward://host[:port]` as (host, port). Raises ConfigError for anything else, otlp:// included (not built yet)."""
+    try:
+        url = urlsplit(to)
+        port = url.port
+    except ValueError as error:
+        message = f"send: {to!r} is no address ({error})"
+        raise ConfigError(message) from error
+    if url.scheme == "otlp":
+        message = f"send: {to!r}: otlp:// is not available in this version; use forward://host:port"
+        raise ConfigError(message)
+    if url.scheme != "forward" or not url.hostname or url.path not in ("", "/") or url.query or url.fragment or url.username:
+        message = f"send: {to!r} is not of the form forward://host:port"
+        raise ConfigError(message)
+    return url.hostname, DEFAULT_PORT if port is None else port
+
+
+def _batches(files: Sequence[str | Path], *, batch_lines: int) -> Iterator[list[bytes]]:
+    """Lines of all files in order, `batch_lines` at a time or less when they are long."""
+    batch: list[bytes] = []
+    size = 0
+    for path in files:
+        for line in open_lines(path):
+            if batch and (len(batch) == batch_lines or size + len(line) > MAX_BATCH_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(line)
+            size += len(line)
+    if batch:
+        yield batch
+
+
+def _event_time(ns: int) -> msgpack.ExtType:
+    return msgpack.ExtType(0, struct.pack(">II", *divmod(ns, 10**9)))
+
+
+def _record(line: bytes) -> dict[str, str | bytes]:
+    try:
+        return {"log": line.decode()}
+    except UnicodeDecodeError:
+        return {"log": bytes(line)}
+
+
+class _Acknowledged:
+    """Our client: `send` returns when the batch is acknowledged, with the number of repetitions."""
+
+    def __init__(
+        self,
+        connection: ForwardConnection,
+        *,
+        tag: str,
+        wall_clock_ns: Callable[[], int],
+        sleep: Callable[[float], Awaitable[None]],
+        uniform: Callable[[float, float], float],
+    ) -> None:
+        self._connection = connection
+        self._tag = tag
+        self._wall_clock_ns = wall_clock_ns
+        self._sleep = sleep
+        self._uniform = uniform
+        self._backoff = Backoff()
+
+    async def connect(self) -> None:
+        await self._connection.connect()
+
+    async def send(self, lines: list[bytes]) -> int:
+        event_time = _event_time(self._wall_clock_ns())
+        pack = msgpack.Packer(use_bin_type=True).pack
+        entries = b"".join([pack((event_time, _record(line))) for line in lines])
+        chunk = new_chunk_id(os.urandom(CHUNK_ID_RANDOM_BYTES))
+        frame = encode_packed_forward(self._tag, entries, count=len(lines), chunk=chunk, gzip=False)
+        failures = 0
+        while True:
+            try:
+                await self._connection.exchange(frame, chunk)
+            except TransientError as error:
+                failures += 1
+                await self._sleep(self._backoff.delay_s(failures, uniform=self._uniform, retry_after_s=error.retry_after_s))
+            else:
+                return failures
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    def check(self) -> None:
+        """Nothing can be lost unseen."""
+
+
+class _Unacknowledged:
+    """The PyPI client, in a thread."""
+
+    def __init__(self, upstream: Upstream, *, tag: str, timeout_s: float, wall_clock_ns: Callable[[], int]) -> None:
+        from fluent.sender import FluentSender  # noqa: PLC0415 (only this client needs it)
+
+        host, port = upstream
+        self._upstream = upstream
+        self._timeout_s = timeout_s
+        self._wall_clock_ns = wall_clock_ns
+        self._lost_bytes = 0
+        self._logger = FluentSender(
+            tag,
+            host=host,
+            port=port,
+            timeout=timeout_s,
+            bufmax=64 * 1024 * 1024,
+            nanosecond_precision=True,
+            buffer_overflow_handler=self._count_lost,
+            forward_packet_error=False,
+        )
+
+    def _count_lost(self, pending: bytes) -> None:
+        self._lost_bytes += len(pending)
+
+    async def connect(self) -> None:
+        """Only look whether somebody listens: the client itself connects at its first message and tells no error."""
+        look = ForwardConnection([self._upstream], connect_timeout_s=self._timeout_s)
+        await look.connect()
+        await look.close()
+
+    async def send(self, lines: list[bytes]) -> int:
+        await asyncio.to_thread(self._emit, lines)
+        return 0
+
+    def _emit(self, lines: list[bytes]) -> None:
+        event_time = _event_time(self._wall_clock_ns())
+        for line in lines:
+            self._logger.emit_with_time(None, event_time, _record(line))  # False = kept by the client for its next try
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._logger.close)
+
+    def check(self) -> None:
+        if self._lost_bytes:
+            message = f"send: fluent-logger could not send {self._lost_bytes} bytes and has no more room for them"
+            raise TransientError(message)

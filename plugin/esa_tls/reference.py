@@ -1,0 +1,134 @@
+"""Pages of the manual that are made from the code: settings and record fields.
+
+Nothing is written down here that the code does not say itself: the words are the descriptions in `config.py` and the table of
+fields in `core/records.py`. The table of metrics is made in `telemetry.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import inspect
+
+from esa_tls.config import Appliance, Config, Journal, Secret, Web, variants
+
+
+def json_schema() -> dict[str, object]:
+    """JSON Schema of the configuration file, for editors and other checkers."""
+
+    def of_secret(wanted: type) -> dict[str, object]:
+        if wanted is not Secret:
+            message = f"no schema for {wanted!r}"
+            raise NotImplementedError(message)
+        return {"type": "string"}
+
+    return msgspec.json.schema(Config, schema_hook=of_secret)
+
+
+def config_reference() -> str:
+    """All settings as markdown: one section per Struct, one table row per key with type, default and meaning."""
+    parts: list[str] = []
+    for heading, struct in [
+        ("Top level", Config),
+        ("`appliance`", Appliance),
+        ("`journal`", Journal),
+        ("`web`", Web),
+        *((f"`sources`, `type: {part.tag}`", part.cls) for part in variants("sources")),
+        *((f"`sinks`, `type: {part.tag}`", part.cls) for part in variants("sinks")),
+    ]:
+        found = inspect.type_info(struct)
+        assert isinstance(found, inspect.StructType)
+        parts += [
+            f"## {heading}",
+            "",
+            (struct.__doc__ or "").strip(),
+            "",
+            "| key | type | default | meaning |",
+            "| --- | --- | --- | --- |",
+        ]
+        parts += [_reference_row(field) for field in found.fields]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _reference_row(field: inspect.Field) -> str:
+    described = field.type
+    meaning = ""
+    while isinstance(described, inspect.Metadata):
+        meaning = str((described.extra_json_schema or {}).get("description", meaning))
+        described = described.type
+    return f"| `{field.encode_name}` | {_type_text(described)} | {_default_text(field)} | {meaning} |"
+
+
+def _type_text(found: inspect.Type) -> str:
+    match found:
+        case inspect.Metadata():
+            return _type_text(found.type)
+        case inspect.UnionType():
+            return " or ".join(_type_text(part) for part in found.types)
+        case inspect.LiteralType():
+            return " / ".join(f"`{choice}`" for choice in found.values)
+        case inspect.ListType():
+            return f"list of {_type_text(found.item_type)}"
+        case inspect.DictType():
+            return "names and texts"
+        case inspect.StructType():
+            return f"`type: {found.tag}`" if found.tag else "keys, see below"
+        case inspect.NoneType():
+            return "null"
+        case inspect.CustomType():
+            return "secret text"
+        case inspect.IntType():
+            return "whole number" + _range_text(found)
+        case inspect.FloatType():
+            return "number" + _range_text(found)
+        case inspect.BoolType():
+            return "true / false"
+        case _:
+            return "text"
+
+
+def _range_text(found: inspect.IntType | inspect.FloatType) -> str:
+    bounds = [("from", found.ge), ("above", found.gt), ("to", found.le)]
+    told = " ".join(f"{word} {bound:,}" for word, bound in bounds if bound is not None)
+    return f" ({told})" if told else ""
+
+
+def _default_text(field: inspect.Field) -> str:
+    if field.required:
+        return "required"
+    value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    if isinstance(value, msgspec.Struct):
+        return "see below"
+    if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+        return "one, `type: " + str(value[0].__struct_config__.tag) + "`"
+    return f"`{msgspec.json.encode(value).decode()}`"
+
+
+class RecordField(Protocol):
+    """One row of the table of record fields: dotted path, type, kinds of records that have it (empty: all), meaning."""
+
+    @property
+    def name(self) -> str:
+        """Dotted path; `[]` behind it = always a list."""
+
+    @property
+    def type(self) -> str:
+        """Keyword, long, date, ip, boolean, ..."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """Kinds of records that may have it."""
+
+    @property
+    def meaning(self) -> str:
+        """One sentence."""
+
+
+def records_reference(fields: Iterable[RecordField]) -> str:
+    """All record fields as a markdown table."""
+    rows = ["| field | type | in | meaning |", "| --- | --- | --- | --- |"]
+    rows += [f"| `{field.name}` | {field.type} | {' '.join(field.kinds) or 'all'} | {field.meaning} |" for field in fields]
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,644 @@
+"""The one durable step: batch in, core, one synced commit, and only then does the sender hear that it was taken.
+
+The rules (design: "one durable step"; `tests/unit/runtime/test_intake.py` has a test named after each):
+
+1. A group is sealed, that is turned into bytes, on the event loop; the writer thread sees bytes only. At most two sealed groups are
+   ahead of the disk; a third is not begun before the first is durable.
+2. A failed commit is repeated with exactly the same sealed group. Later groups wait, new batches do not enter the core (so sources stop
+   reading), callers with a time limit get `JournalFull`, and nothing is acknowledged.
+3. A key counts from the moment its batch enters the core: the same batch sent again waits for that commit and does not enter. A caller
+   that goes away never takes its group with it.
+4. A batch of more than 2,000 lines is cut into slices with keys of their own, committed as they come; the caller hears after the last.
+5. Timers, cursors and dead letters go the same way without key or acknowledgement. Cursors ride with the next group, or are written
+   once a second without waiting for the disk.
+6. What a sender declares to send is reserved in one budget before it is read on.
+
+Everything here runs on the event loop, except `Journal.commit`, `trim` and `drop_oldest`, each in a thread of its own kind.
+A failure of the core itself is final: what it holds in memory can no longer be trusted, `run` raises, and a restart goes on from the
+last commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager
+from hashlib import blake2b
+from typing import Any, Final, Literal, Protocol
+
+from esa_tls.core.batch import Batch, Run, Sealed
+from esa_tls.errors import FrameTooLarge, JournalError, JournalFull
+from esa_tls.runtime.journal import DeadLetter
+from esa_tls.telemetry import (
+    BATCHES,
+    BATCHES_KNOWN,
+    JOURNAL_COMMIT_DURATION,
+    JOURNAL_COMMIT_FAILURES,
+    JOURNAL_DEAD_LETTERS,
+    JOURNAL_SIZE,
+    RECEIVE_RESERVED,
+    RECEIVE_WAITS,
+    SINK_DROPPED,
+    Counters,
+    SeriesKey,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_SLICE_LINES: Final = 2_000
+MAX_GROUP_LINES: Final = 8_000
+MAX_RECEIVE_BYTES: Final = 256 << 20
+HOUSEKEEPING_S: Final = 1.0
+"""How often cursors are written that found no group to ride with, and the outbox is trimmed."""
+
+_TICK_PAUSE_S: Final = 0.01
+
+FIRST_RETRY_S: Final = 0.2
+LAST_RETRY_S: Final = 2.0
+
+
+class Pipeline(Protocol):
+    """What the intake needs of the core."""
+
+    counts: dict[SeriesKey, int]
+
+    def feed(self, batch: Batch, *, now_s: float) -> None: ...
+    def tick(self, *, now_s: float) -> None: ...
+    def next_wake_s(self) -> float | None: ...
+    def break_feed(self, appliance: str | None) -> None: ...
+    def seal(self) -> Sealed | None: ...
+    def close_session(self, session: int, *, clean: bool) -> None: ...
+
+
+class Committing(Protocol):
+    """What the intake needs of the journal."""
+
+    @property
+    def over_budget(self) -> bool: ...
+    @property
+    def dead_letter_count(self) -> int: ...
+    def knows(self, key: bytes) -> bool: ...
+    def commit(
+        self, sealed: Sequence[Sealed], *, cursors: Mapping[str, bytes] | None = None, dead_letters: Sequence[DeadLetter] = ()
+    ) -> None: ...
+    def trim(self) -> int: ...
+    def drop_oldest(self, n_bytes: int) -> Mapping[str, Mapping[str, int]]: ...
+    def size_bytes(self) -> int: ...
+
+
+class _Group:
+    """Batches that become durable together. `done` is set once, by the writer, and is never cancelled."""
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lines = 0
+        self.keys: list[bytes] = []
+        self.sessions: list[int] = []
+        self.has_rows = False
+        self.sealed: Sealed | None = None
+        self.counts: dict[SeriesKey, int] = {}
+
+
+class Intake:
+    """Takes batches from all sources of one pipeline. `run` has to be running; `submit` may be called before."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        journal: Committing,
+        *,
+        counters: Counters,
+        number: int = 0,
+        max_receive_bytes: int = MAX_RECEIVE_BYTES,
+        max_group_lines: int = MAX_GROUP_LINES,
+        when_full: Literal["block", "drop_oldest"] = "block",
+        drop_bytes: int = 256 << 20,
+        clock: Callable[[], float] = time.time,
+        feeding: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        sleep: Callable[[float], Any] = asyncio.sleep,
+    ) -> None:
+        """`feeding` is entered around every call of the core (the app turns the garbage collector off there).
+
+        `drop_bytes`: how much `when_full="drop_oldest"` removes at a time. `number`: of the pipeline, for metrics.
+        """
+        self._pipeline = pipeline
+        self._journal = journal
+        self._counters = counters
+        self._max_group_lines = max_group_lines
+        self._when_full = when_full
+        self._drop_bytes = drop_bytes
+        self._clock = clock
+        self._feeding = feeding
+        self._sleep = sleep
+        self._now_s = 0.0
+
+        self.grown = asyncio.Condition()
+        """Notified when new outbox rows are durable."""
+        self._open = _Group()
+        self._waiting: _Group | None = None
+        self._busy = False
+        self._failing: JournalError | None = None
+        self._broken: BaseException | None = None
+        self._cursors: dict[str, bytes] = {}
+        self._letters: list[tuple[Sequence[DeadLetter], asyncio.Future[None]]] = []
+        self._entered: dict[bytes, _Group] = {}
+        self._unacknowledged: dict[int, int] = {}
+        self._sessions = 0
+
+        self._work = asyncio.Event()
+        self._timer = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._hurry = False
+        self._gate = _Gate(self._may_feed)
+        self._budget = _Budget(max_receive_bytes)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"journal-{number}")
+        self._housekeeper = ThreadPoolExecutor(1, thread_name_prefix=f"journal-trim-{number}")
+        counters.gauge(RECEIVE_RESERVED, lambda: self._budget.taken_bytes)
+        counters.gauge(JOURNAL_SIZE, lambda: _or_none(journal.size_bytes), pipeline=str(number))
+        counters.gauge(JOURNAL_DEAD_LETTERS, lambda: journal.dead_letter_count)
+
+    # -- sources -----------------------------------------------------------------------------------------------------------------
+    async def submit(self, batch: Batch, *, timeout_s: float | None = None) -> None:
+        """Return when everything in `batch` is durable: now the sender may be told.
+
+        With a known key: return when the first one's commit is done. Cancelling this call does not undo anything.
+
+        Raises:
+            JournalFull: `timeout_s` have passed. Either the batch did not enter the core (a long one: not all of it), and the feed counts
+                as broken; or it did, and sent again with the same key it waits for the commit under way.
+        """
+        limit = asyncio.timeout(timeout_s)
+        groups: list[_Group] = []
+        entered = False
+        try:
+            async with limit:
+                for part in slices(batch):
+                    group = await self._enter(part)
+                    if group is not None and group not in groups[-1:]:
+                        groups.append(group)
+                entered = True
+                for group in groups:
+                    await asyncio.shield(group.done)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if not entered:
+                self.break_feed()
+            reason = "" if self._failing is None else f": {self._failing}"
+            message = f"not durable within {timeout_s} s{reason}"
+            raise JournalFull(message) from None
+
+    async def _enter(self, batch: Batch) -> _Group | None:
+        """Put one batch into the core; returns the group to wait for, None if the batch is durable already."""
+        waited = False
+        while True:
+            self._raise_if_broken()
+            if batch.key is not None:
+                entered = self._entered.get(batch.key)
+                if entered is not None or self._journal.knows(batch.key):
+                    self._counters.add(BATCHES_KNOWN, source=_source(batch))
+                    if waited:
+                        self._gate.let_next()
+                    return entered
+            if waited:
+                break
+            await self._gate.pass_through()
+            waited = True
+        group = self._open
+        self._call_core(lambda: self._pipeline.feed(batch, now_s=self._now()))
+        group.lines += batch.line_count()
+        group.sessions.append(batch.session)
+        self._unacknowledged[batch.session] = self._unacknowledged.get(batch.session, 0) + 1
+        if batch.key is not None:
+            group.keys.append(batch.key)
+            self._entered[batch.key] = group
+        self._counters.add(BATCHES, source=_source(batch))
+        if group.lines >= self._max_group_lines and self._waiting is None:
+            self._waiting = self._seal()
+        self._timer.set()
+        self._start_writer()
+        self._gate.let_next()
+        return group
+
+    def _may_feed(self) -> bool:
+        full = self._waiting is not None and self._open.lines >= self._max_group_lines
+        return self._broken is not None or (self._failing is None and not full)
+
+    @asynccontextmanager
+    async def reserve(self, n_bytes: int) -> AsyncIterator[None]:
+        """Hold `n_bytes` of the receive budget, waiting for them in the order of the callers.
+
+        Raises:
+            FrameTooLarge: more than the whole budget; it could never be had.
+        """
+        if not self._budget.has(n_bytes):
+            self._counters.add(RECEIVE_WAITS)
+        await self._budget.take(n_bytes)
+        try:
+            yield
+        finally:
+            self._budget.give(n_bytes)
+
+    def open_session(self, peer: str) -> int:
+        """A number for a sender's session, unique while the process lives."""
+        self._sessions += 1
+        log.debug("Session opened.", extra={"session": self._sessions, "peer": peer})
+        return self._sessions
+
+    def close_session(self, session: int, *, clean: bool) -> None:
+        """A sender's session ended. `clean` counts only if nothing of it is still without acknowledgement."""
+        if self._broken is None:
+            clean = clean and not self._unacknowledged.get(session)
+            self._call_core(lambda: self._pipeline.close_session(session, clean=clean))
+            self._start_writer()
+
+    def break_feed(self, appliance: str | None = None) -> None:
+        """Lines were refused or may be missing: the feed of that appliance (None: of all) is no longer unbroken."""
+        if self._broken is None:
+            self._call_core(lambda: self._pipeline.break_feed(appliance))
+            self._start_writer()
+
+    # -- sinks -------------------------------------------------------------------------------------------------------------------
+    def save_cursor(self, sink: str, value: bytes) -> None:
+        """Write a cursor soon: with the next group, or within a second."""
+        self._cursors[sink] = value
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Return when the letters are durable. They are taken even by a full journal, or it could never drain."""
+        self._raise_if_broken()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._letters.append((letters, done))
+        self._start_writer()
+        await asyncio.shield(done)
+
+    # -- the app -----------------------------------------------------------------------------------------------------------------
+    @property
+    def failing(self) -> JournalError | None:
+        """Why the commit under way has failed so far; None when all is well. For health."""
+        return self._failing
+
+    async def run(self) -> None:
+        """Commit until cancelled. Raises what the core raised, if it did."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write())
+                tasks.create_task(self._tick())
+                tasks.create_task(self._trim())
+        finally:
+            self._break(asyncio.CancelledError("the intake has stopped"))
+            # a commit under way is let finish: the journal is closed after us
+            self._writer.shutdown(wait=True)
+            self._housekeeper.shutdown(wait=True)
+
+    async def drain(self) -> None:
+        """Return when everything that was handed over, cursors included, is written. Waits as long as the journal is full."""
+        while not self._is_idle():
+            self._raise_if_broken()
+            self._idle.clear()
+            self._hurry = True
+            self._start_writer()
+            await self._idle.wait()
+        self._raise_if_broken()
+
+    def _is_idle(self) -> bool:
+        return not (self._busy or self._waiting or self._cursors or self._letters or self._pipeline_has_output())
+
+    def _pipeline_has_output(self) -> bool:
+        """Whether sealing gives something; what it gives then waits for the writer."""
+        if self._broken is None:
+            self._waiting = self._seal()
+        return self._waiting is not None
+
+    # -- sealing and writing -----------------------------------------------------------------------------------------------------
+    def _seal(self) -> _Group | None:
+        """Turn what the core has into bytes; None if there is nothing, and nobody waits."""
+        group = self._open
+        sealed: list[Sealed | None] = []
+        self._call_core(lambda: sealed.append(self._pipeline.seal()))
+        if sealed[0] is None and not group.sessions:
+            self._counters.add_all(self._pipeline.counts)
+            self._pipeline.counts.clear()
+            return None
+        group.sealed = sealed[0] or Sealed(rows=[], puts=[], deletes=[], keys=[])
+        group.has_rows = bool(group.sealed.rows)
+        there = set(group.sealed.keys)
+        group.sealed.keys.extend(key for key in group.keys if key not in there)
+        group.counts = dict(self._pipeline.counts)
+        self._pipeline.counts.clear()
+        self._open = _Group()
+        return group
+
+    def _start_writer(self) -> None:
+        self._work.set()
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_cursors_s = loop.time() + HOUSEKEEPING_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(next_cursors_s):
+                    await self._work.wait()
+            self._work.clear()
+            self._raise_if_broken()
+            self._busy = True
+            group, self._waiting = self._waiting or self._seal(), None
+            self._gate.let_next()
+            due = self._hurry or loop.time() >= next_cursors_s
+            if group is not None:
+                await self._commit(group)
+            elif self._letters or (due and self._cursors):
+                await self._write_small()
+            if due or group is not None:
+                next_cursors_s = loop.time() + HOUSEKEEPING_S
+            if self._waiting is not None or self._open.sessions or self._letters:
+                self._work.set()
+            self._hurry = self._busy = False
+            self._idle.set()
+
+    async def _commit(self, group: _Group) -> None:
+        """Make one sealed group durable, however often it has to be tried."""
+        assert group.sealed is not None
+        pause_s = FIRST_RETRY_S
+        cursors, letters = self._take_riders()
+        while True:
+            started_s = time.perf_counter()
+            failure = await self._try([group.sealed], cursors, [letter for some, _ in letters for letter in some])
+            if failure is None:
+                break
+            if self._failing is None:
+                log.warning("Commit failed; it is repeated, and senders are held: %s", failure)
+            self._failing = failure
+            self._give_back(cursors, letters)
+            cursors, letters = {}, []
+            await self._make_room()
+            await self._sleep(pause_s)
+            pause_s = min(pause_s * 2, LAST_RETRY_S)
+        if self._failing is not None:
+            log.warning("The journal takes groups again.")
+        self._failing = None
+        self._counters.observe(JOURNAL_COMMIT_DURATION, time.perf_counter() - started_s)
+        self._counters.add_all(group.counts)
+        for key in group.keys:
+            del self._entered[key]
+        for session in group.sessions:
+            self._unacknowledged[session] -= 1
+            if not self._unacknowledged[session]:
+                del self._unacknowledged[session]
+        group.done.set_result(None)
+        _resolve(letters)
+        self._gate.let_next()
+        if group.has_rows:
+            async with self.grown:
+                self.grown.notify_all()
+
+    async def _try(self, sealed: Sequence[Sealed], cursors: Mapping[str, bytes], letters: Sequence[DeadLetter]) -> JournalError | None:
+        """One attempt in the writer thread."""
+        try:
+            await self._in_writer(lambda: self._journal.commit(sealed, cursors=cursors, dead_letters=letters))
+        except JournalError as error:
+            self._counters.add(JOURNAL_COMMIT_FAILURES, reason="full" if isinstance(error, JournalFull) else "io")
+            return error
+        return None
+
+    async def _write_small(self) -> None:
+        """Write what has no group to ride with; on failure it waits for the next chance."""
+        cursors, letters = self._take_riders()
+        if not cursors and not letters:
+            return
+        failure = await self._try([], cursors, [letter for some, _ in letters for letter in some])
+        if failure is None:
+            _resolve(letters)
+            return
+        self._give_back(cursors, letters)
+        if self._failing is None:
+            log.warning("Cursors could not be written; they are kept and tried again: %s", failure)
+            await self._sleep(FIRST_RETRY_S)
+
+    async def _make_room(self) -> None:
+        """While a group is refused: write cursors, remove what they free, and drop rows if that was asked for."""
+        await self._write_small()
+        with contextlib.suppress(JournalError):
+            await self._in_writer(self._journal.trim)
+            if self._when_full == "drop_oldest" and self._journal.over_budget:
+                dropped = await self._in_writer(lambda: self._journal.drop_oldest(self._drop_bytes))
+                for sink, kinds in dropped.items():
+                    log.error("The journal is full: dropped the oldest undelivered records.", extra={"sink": sink, "records": dict(kinds)})
+                    self._counters.add(SINK_DROPPED, sum(kinds.values()), sink=sink, reason="drop_oldest")
+
+    def _take_riders(self) -> tuple[dict[str, bytes], list[tuple[Sequence[DeadLetter], asyncio.Future[None]]]]:
+        cursors, self._cursors = self._cursors, {}
+        letters, self._letters = self._letters, []
+        return cursors, letters
+
+    def _give_back(self, cursors: Mapping[str, bytes], letters: Collection[tuple[Sequence[DeadLetter], asyncio.Future[None]]]) -> None:
+        """Riders of a failed commit go separately; a newer cursor that came meanwhile stays."""
+        self._cursors = {**cursors, **self._cursors}
+        self._letters[:0] = letters
+
+    async def _in_writer(self, call: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+
+    # -- timers and housekeeping -------------------------------------------------------------------------------------------------
+    async def _tick(self) -> None:
+        """Call the core when its next deadline has come, as long as groups are being taken."""
+        while True:
+            self._timer.clear()
+            wake_s = self._pipeline.next_wake_s()
+            delay_s = HOUSEKEEPING_S if wake_s is None else min(max(wake_s - self._now(), 0.0), HOUSEKEEPING_S)
+            if delay_s > 0 or not self._may_feed():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay_s or HOUSEKEEPING_S):
+                        await self._timer.wait()
+            self._raise_if_broken()
+            wake_s = self._pipeline.next_wake_s()
+            if wake_s is not None and wake_s <= self._now() and self._may_feed():
+                self._call_core(lambda: self._pipeline.tick(now_s=self._now()))
+                self._start_writer()
+                await asyncio.sleep(_TICK_PAUSE_S)  # many deadlines in a row make one tick, not one each
+
+    async def _trim(self) -> None:
+        """Remove delivered rows once a second, beside the writer: a compaction may take long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            try:
+                await loop.run_in_executor(self._housekeeper, self._journal.trim)
+            except JournalError as error:
+                log.debug("The outbox was not trimmed: %s", error)
+
+    def _now(self) -> float:
+        """Seconds, UTC, never going back."""
+        self._now_s = max(self._now_s, self._clock())
+        return self._now_s
+
+    # -- the end -----------------------------------------------------------------------------------------------------------------
+    def _call_core(self, call: Callable[[], None]) -> None:
+        self._raise_if_broken()
+        try:
+            with self._feeding():
+                call()
+        except BaseException as error:
+            self._break(error)
+            raise
+
+    def _break(self, error: BaseException) -> None:
+        """Let everybody who waits hear that there will be no commit."""
+        if self._broken is not None:
+            return
+        self._broken = error
+        for group in {*self._entered.values(), self._open, *([self._waiting] if self._waiting else [])}:
+            _fail(group.done)
+        for _, done in self._letters:
+            _fail(done)
+        self._gate.open_for_all()
+        self._work.set()
+        self._timer.set()
+        self._idle.set()
+
+    def _raise_if_broken(self) -> None:
+        if self._broken is not None:
+            message = f"the intake has stopped: {self._broken!r}"
+            raise JournalError(message) from self._broken
+
+
+def slices(batch: Batch, *, max_lines: int = MAX_SLICE_LINES) -> Iterator[Batch]:
+    """Cut a batch into batches of at most `max_lines` lines; a small one comes back as it is.
+
+    The n-th slice has the key hash(key, n): the same frame sent again is cut at the same places and gives the same keys.
+    """
+    if batch.line_count() <= max_lines:
+        yield batch
+        return
+    runs: list[Run] = []
+    room, n = max_lines, 0
+    for run in batch.runs:
+        begin = 0
+        while begin < len(run.lines):
+            end = min(begin + room, len(run.lines))
+            times = None if run.sender_times_s is None else run.sender_times_s[begin:end]
+            runs.append(Run(run.origin, run.lines[begin:end], times, run.flags))
+            room -= end - begin
+            begin = end
+            if not room:
+                yield _slice(batch, runs, n)
+                runs, room, n = [], max_lines, n + 1
+    if runs:
+        yield _slice(batch, runs, n)
+
+
+def _slice(batch: Batch, runs: list[Run], n: int) -> Batch:
+    key = None if batch.key is None else blake2b(batch.key + n.to_bytes(8, "big"), digest_size=16).digest()
+    return Batch(runs, batch.session, key, batch.received_s)
+
+
+def _source(batch: Batch) -> str:
+    return batch.runs[0].origin.source if batch.runs else ""
+
+
+def _resolve(letters: Collection[tuple[Sequence[DeadLetter], asyncio.Future[None]]]) -> None:
+    for _, done in letters:
+        if not done.done():
+            done.set_result(None)
+
+
+def _fail(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_exception(JournalError("the intake has stopped before this was durable"))
+        done.exception()  # nobody may be waiting, and that is no news
+
+
+def _or_none(read: Callable[[], int]) -> int | None:
+    try:
+        return read()
+    except OSError:
+        return None
+
+
+class _Gate:
+    """Lets callers through in the order they came, one by one, while `is_open()`."""
+
+    def __init__(self, is_open: Callable[[], bool]) -> None:
+        self._is_open = is_open
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def pass_through(self) -> None:
+        """Wait for one's turn; the caller calls `let_next` when it has done what it came for."""
+        first = True
+        while not self._is_open() or (first and self._queue):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if first:
+                self._queue.append(turn)
+            else:
+                self._queue.appendleft(turn)  # it closed again between being called and getting here
+            first = False
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn in self._queue:
+                    self._queue.remove(turn)
+                self.let_next()
+                raise
+
+    def let_next(self) -> None:
+        """Call the next one, if it may pass."""
+        if self._queue and self._is_open():
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+
+    def open_for_all(self) -> None:
+        """Call everybody: there is nothing to wait for any more."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+
+
+class _Budget:
+    """A number of bytes that many share, first come, first served."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self.taken_bytes = 0
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def has(self, n_bytes: int) -> bool:
+        """Whether `take` would not wait."""
+        return not self._queue and self.taken_bytes + n_bytes <= self._total_bytes
+
+    async def take(self, n_bytes: int) -> None:
+        """Take bytes, waiting for one's turn. Raises FrameTooLarge for more than there are."""
+        if n_bytes > self._total_bytes:
+            message = f"{n_bytes} bytes are more than all senders together may have in memory ({self._total_bytes})"
+            raise FrameTooLarge(message)
+        if self.has(n_bytes):
+            self.taken_bytes += n_bytes
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((n_bytes, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(n_bytes)  # it was served, but nobody is there to take it
+            else:
+                self._queue = deque(waiting for waiting in self._queue if waiting[1] is not turn)
+                self._serve()
+            raise
+
+    def give(self, n_bytes: int) -> None:
+        """Give bytes back."""
+        self.taken_bytes -= n_bytes
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._queue and self.taken_bytes + self._queue[0][0] <= self._total_bytes:
+            n_bytes, turn = self._queue.popleft()
+            if not turn.done():
+                self.taken_bytes += n_bytes
+                turn.set_result(None)

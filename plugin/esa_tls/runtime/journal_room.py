@@ -1,0 +1,149 @@
+"""Room for the journal: its byte budget, the disk's free space, and the way out when a write fails.
+
+- Over budget: first flush (the log goes) and compact trimmed rows away; if that is not enough, `JournalFull`.
+- Little free disk: groups are refused before RocksDB runs into it. Small writes (cursors, trims, dead letters) go on, if need be
+  into the reserve, and the reserve is made again before groups are taken again.
+- RocksDB met a full disk all the same: it recovers by itself within about 5 s of room appearing (measured; without opening again).
+- Any other failed write leaves RocksDB refusing writes for good: it is opened again, once the disk takes a file.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection
+from typing import Final
+
+from esa_tls.errors import JournalCorrupt, JournalError, JournalFull
+from esa_tls.runtime.journal_folder import RESERVE_BYTES, JournalFolder
+from esa_tls.runtime.journal_format import after_prefix
+from esa_tls.runtime.rocks import OUTBOX, Rocks
+
+log = logging.getLogger(__name__)
+
+FREE_FLOOR_BYTES: Final = 8 << 20
+"""Free disk that has to remain besides twice the group's size: flushing writes a table before the log goes."""
+
+REOPEN_AFTER_S: Final = 15.0
+"""How long RocksDB may go on saying "no space" while there is some, before it is opened again."""
+
+REOPEN_PAUSE_S: Final = 2.0
+
+_SMALL_WRITE_BYTES: Final = 2 << 20
+_MEASURE_EVERY_BYTES: Final = 32 << 20
+
+
+class Room:
+    """Keeps account of the bytes on disk. For whoever has the journal's write lock, except `reclaim`."""
+
+    def __init__(self, folder: JournalFolder, rocks: Rocks, *, max_bytes: int) -> None:
+        self._folder = folder
+        self._rocks = rocks
+        self.max_bytes = max_bytes
+        self.over_budget = False
+        self._reclaiming = threading.Lock()
+        self._used_bytes = 0
+        self._unmeasured_bytes = 0
+        self._unflushed_bytes = 0
+        self._garbage_bytes = 0
+        self._failing_since_s: float | None = None
+        self._next_reopen_s = 0.0
+
+    def measure(self) -> None:
+        """Look at the files."""
+        self._used_bytes, self._unmeasured_bytes = self._folder.used_bytes(), 0
+
+    def check(self, needed_bytes: int, *, streams: Collection[bytes]) -> None:
+        """Raise JournalFull unless a group of that size can be taken. `streams`: key prefixes of the outbox, for compaction."""
+        self.over_budget = False
+        if self._unmeasured_bytes > _MEASURE_EVERY_BYTES or self._used_bytes + needed_bytes > self.max_bytes:
+            self.measure()
+        if self._used_bytes + needed_bytes > self.max_bytes:
+            self.reclaim(streams)
+            if self._used_bytes + needed_bytes > self.max_bytes:
+                self.over_budget = True
+                raise JournalFull(f"the journal uses {self._used_bytes} of {self.max_bytes} bytes: no room for {needed_bytes} more")
+        free = self._folder.free_bytes()
+        least = FREE_FLOOR_BYTES + 2 * needed_bytes
+        if not self._folder.has_reserve and free >= least + RESERVE_BYTES and self._folder.make_reserve():
+            free = self._folder.free_bytes()
+            log.info("There is room again: the journal's reserve is back.")
+        if free < least + (0 if self._folder.has_reserve else RESERVE_BYTES):
+            raise JournalFull(f"the disk has {free} bytes free: no space for a group of {needed_bytes} bytes")
+
+    def wrote(self, n_bytes: int) -> None:
+        """A write of that size succeeded."""
+        self._failing_since_s = None
+        self._used_bytes += n_bytes
+        self._unmeasured_bytes += n_bytes
+        self._unflushed_bytes += n_bytes
+
+    def before_small_write(self) -> None:
+        """Give up the reserve rather than let RocksDB run into a full disk."""
+        if self._folder.has_reserve and self._folder.free_bytes() < _SMALL_WRITE_BYTES:
+            self._give_up_reserve()
+
+    def _give_up_reserve(self) -> None:
+        if self._folder.give_up_reserve():
+            log.warning("The disk is full: gave up the journal's reserve, so that cursors can be written.")
+
+    # -- space back --------------------------------------------------------------------------------------------------------------
+    def trimmed(self, n_bytes: int) -> None:
+        """Rows of that size were deleted."""
+        self._garbage_bytes += n_bytes
+
+    @property
+    def worth_reclaiming(self) -> bool:
+        """Whether so much is deleted that compacting pays before room is needed."""
+        return self._garbage_bytes > self.max_bytes // 16
+
+    def reclaim(self, streams: Collection[bytes]) -> None:
+        """Turn deleted rows into free space: flush, so that the log goes, and compact the outbox. Without the interpreter lock."""
+        with self._reclaiming:
+            garbage, self._garbage_bytes = self._garbage_bytes, 0
+            try:
+                if garbage or self._unflushed_bytes > _SMALL_WRITE_BYTES:
+                    self._unflushed_bytes = 0
+                    self._rocks.flush()
+                if garbage:
+                    for prefix in streams:
+                        self._rocks.compact(OUTBOX, prefix, after_prefix(prefix) or b"\xff")
+            except JournalFull:
+                self._garbage_bytes += garbage
+                self._give_up_reserve()
+            self.measure()
+
+    # -- after a failure ---------------------------------------------------------------------------------------------------------
+    def failed(self, error: JournalError) -> bool:
+        """Do what can be done about a failed write or sync; True if RocksDB was opened again and has to be read anew."""
+        now_s = time.monotonic()
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        if isinstance(error, JournalCorrupt):
+            return False
+        if isinstance(error, JournalFull):
+            self._give_up_reserve()
+            patience = now_s - self._failing_since_s < REOPEN_AFTER_S or self._folder.free_bytes() < RESERVE_BYTES
+            if self._rocks.is_open and patience:
+                return False
+        if now_s < self._next_reopen_s or not self._folder.can_write():
+            return False
+        self._next_reopen_s = now_s + REOPEN_PAUSE_S
+        if not self._reclaiming.acquire(blocking=False):
+            return False  # a compaction holds the database open
+        try:
+            self._rocks.reopen()
+        except JournalError as again:
+            log.error("The journal's database cannot be opened again: %s", again)  # noqa: TRY400 (its text says it all)
+            return False
+        finally:
+            self._reclaiming.release()
+        self._unflushed_bytes = 0
+        log.warning("Opened the journal's database again after: %s", error)
+        return True
+
+    def close(self) -> None:
+        """Wait for a compaction under way, then close the database."""
+        with self._reclaiming:
+            self._rocks.close()

@@ -1,0 +1,320 @@
+"""The `fluent` sink: a Fluent Forward client that waits for acknowledgements (wire-contracts.md section 1, the `C:` rules).
+
+Rules:
+
+1. Only shapes that every receiver takes: PackedForward as bin, entries `[EventTime, map]`, the option always a map with `chunk` and
+   `size`, gzip if asked for; no metadata, no heartbeat, never nil.
+2. Tag = `{tag_prefix}.{kind}`: rows are joined into one frame per kind, up to `max_frame_bytes` of a frame **before** compression
+   (Fluent Bit's receiver closes above 6,144,000 bytes, compressed or not, and sends no reason).
+3. At most one unacknowledged frame per connection (Fluent Bit reads the ack before it writes on); `connections` of them side by side.
+   `send` returns when the last frame is acknowledged, so the cursor never passes an unacknowledged row.
+4. The chunk id is a hash of tag and entries: a frame sent again, even after a restart, has the same id and can be recognised. Frames
+   that were acknowledged before another one of the same `send` failed are not sent again while the process lives.
+5. Anything unexpected on a connection (wrong ack, no ack in time, close, an answer that is no ack) ends that connection and is
+   transient. A kept connection that turns out to be closed is replaced once at once, without back-off.
+6. A record that alone is over the limit can never be sent: it is refused by place, everything else is delivered.
+
+Upstreams are tried in their order at each connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+import xxhash
+
+from esa_tls.core.batch import Row
+from esa_tls.errors import TransientError, WireError
+from esa_tls.runtime.dispatch import RecordsRejected, Rejection, record_ends
+from esa_tls.wire.fluent_encode import AckReader, encode_packed_forward, new_chunk_id
+
+ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
+
+DEFAULT_PORT = 24224
+DEFAULT_MAX_FRAME_BYTES = 5 * 1024 * 1024
+FRAME_OVERHEAD_BYTES = 128
+"""More than array, bin header and option map (chunk of 24 characters, size, compressed) take; the tag comes on top."""
+
+READ_BYTES = 65536
+
+Upstream = tuple[str, int]
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One PackedForward frame to be: `count` concatenated `entries` under `tag`, acknowledged by `chunk`."""
+
+    tag: str
+    entries: bytes
+    count: int
+    chunk: bytes
+
+
+def chunk_of(tag: str, entries: bytes) -> bytes:
+    """24 base64 characters that are the same whenever the same entries go out under the same tag."""
+    digest = xxhash.xxh3_128(tag.encode() + b"\0")
+    digest.update(entries)
+    return new_chunk_id(digest.digest())
+
+
+# -- one connection --------------------------------------------------------------------------------------------------------------------
+
+
+class ForwardConnection:
+    """One connection to the first upstream that takes it; made when needed, kept while it works. One user at a time."""
+
+    def __init__(self, upstreams: Sequence[Upstream], *, connect_timeout_s: float = 10.0, ack_timeout_s: float = 60.0) -> None:
+        self._upstreams = tuple(upstreams)
+        self._connect_timeout_s = connect_timeout_s
+        self._ack_timeout_s = ack_timeout_s
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def exchange(self, frame: bytes, chunk: bytes) -> None:
+        """Send an encoded frame and return when it is acknowledged. Raises TransientError; the connection is then given up."""
+        kept = self._streams is not None and not self._streams[0].at_eof()
+        try:
+            await self._try(frame, chunk)
+        except TransientError:
+            if not kept:
+                raise
+            await self._try(frame, chunk)
+
+    async def connect(self) -> None:
+        """Have a live connection. Raises TransientError with what each upstream said."""
+        if self._streams is not None and not self._streams[0].at_eof():
+            return
+        self._give_up()
+        failures: list[str] = []
+        cause: OSError | None = None
+        for host, port in self._upstreams:
+            try:
+                async with asyncio.timeout(self._connect_timeout_s):
+                    reader, writer = await asyncio.open_connection(host, port)
+            except OSError as error:  # TimeoutError is one
+                failures.append(f"{host}:{port}: {str(error) or 'timed out'}")
+                cause = error
+                continue
+            _keep_alive(writer.get_extra_info("socket"))
+            self._streams = (reader, writer)
+            return
+        message = "forward: cannot connect to " + "; ".join(failures)
+        raise TransientError(message) from cause
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        streams = self._give_up()
+        if streams is not None:
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(1.0):
+                    await streams[1].wait_closed()
+
+    def _give_up(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams[1].transport.abort()
+        return streams
+
+    async def _try(self, frame: bytes, chunk: bytes) -> None:
+        await self.connect()
+        assert self._streams is not None
+        reader, writer = self._streams
+        try:
+            async with asyncio.timeout(self._ack_timeout_s):  # a receiver that reads nothing
+                writer.write(frame)
+                await writer.drain()
+            async with asyncio.timeout(self._ack_timeout_s):
+                await _read_ack(reader, chunk)
+        except TimeoutError as error:
+            self._give_up()
+            message = f"forward: no ack within {self._ack_timeout_s:g} s"
+            raise TransientError(message) from error
+        except (OSError, WireError) as error:
+            self._give_up()
+            message = f"forward: {error}"
+            raise TransientError(message) from error
+        except BaseException:  # TransientError, or cancelled with an ack under way: the connection is of no use any more
+            self._give_up()
+            raise
+
+
+async def _read_ack(reader: asyncio.StreamReader, chunk: bytes) -> None:
+    acks = AckReader()
+    while True:
+        data = await reader.read(READ_BYTES)
+        if not data:
+            message = "forward: closed by the receiver before the ack"
+            raise TransientError(message)
+        chunks = acks.feed(data)
+        if acks.error is not None:
+            raise acks.error
+        if chunks:
+            if chunks != [chunk]:
+                message = "forward: the receiver acknowledged another chunk"
+                raise TransientError(message)
+            return
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Let the system notice a peer that vanished while nothing is under way: after 30 s idle, three probes 10 s apart."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+# -- rows to frames --------------------------------------------------------------------------------------------------------------------
+
+
+class _Open:
+    """A frame being filled."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.count = 0
+        self.size = 0
+
+
+def pack_frames(
+    rows: Sequence[tuple[int, Row]], *, kinds: frozenset[str], tag_prefix: str, max_frame_bytes: int
+) -> tuple[list[Frame], list[Rejection]]:
+    """Join the segments of `rows` into frames of one kind each, in order, none over `max_frame_bytes` when encoded without compression.
+
+    Entry borders are looked for only in a segment that does not fit a frame. Returns the frames and the records too large for any.
+    """
+    frames: list[Frame] = []
+    rejections: list[Rejection] = []
+    filling: dict[str, _Open] = {}
+
+    def put(kind: str, body: bytes, count: int, room: int) -> None:
+        frame = filling.setdefault(kind, _Open())
+        if frame.size + len(body) > room:
+            flush(kind)
+            frame = filling[kind] = _Open()
+        frame.bodies.append(body)
+        frame.count += count
+        frame.size += len(body)
+
+    def flush(kind: str) -> None:
+        frame = filling.pop(kind)
+        if frame.count:
+            tag = f"{tag_prefix}.{kind}"
+            entries = frame.bodies[0] if len(frame.bodies) == 1 else b"".join(frame.bodies)
+            frames.append(Frame(tag, entries, frame.count, chunk_of(tag, entries)))
+
+    for row_at, (_, row) in enumerate(rows):
+        for segment_at, (kind, count, body) in enumerate(row.segments):
+            if kind not in kinds:
+                continue
+            room = max_frame_bytes - FRAME_OVERHEAD_BYTES - len(tag_prefix.encode()) - len(kind) - 1
+            if len(body) <= room:
+                put(kind, body, count, room)
+                continue
+            for start, end, first, after in _pieces(record_ends(row.encoding, body), room):
+                if end - start <= room:
+                    put(kind, body[start:end], after - first, room)
+                else:
+                    detail = f"the record has {end - start} bytes, a frame takes {room}"
+                    rejections.append(Rejection(row_at, segment_at, first, "too_large", detail))
+    for kind in list(filling):
+        flush(kind)
+    return frames, rejections
+
+
+def _pieces(ends: list[int], room: int) -> list[tuple[int, int, int, int]]:
+    """Cut at record ends into pieces of at most `room` bytes, or of one record: (start, end, first record, record after the last)."""
+    pieces: list[tuple[int, int, int, int]] = []
+    start, first = 0, 0
+    for number, end in enumerate(ends):
+        if end - start > room and number > first:
+            pieces.append((start, ends[number - 1], first, number))
+            start, first = ends[number - 1], number
+    pieces.append((start, ends[-1], first, len(ends)))
+    return pieces
+
+
+# -- the sink --------------------------------------------------------------------------------------------------------------------------
+
+
+class FluentSink:
+    """See the module. `upstreams`: (host, port), tried in order. Sizes in bytes, times in seconds."""
+
+    encoding = "forward"
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        *,
+        name: str = "fluent",
+        cls_wanted: tuple[str, ...] = ("line", "summary"),
+        kinds: frozenset[str] = ALL_KINDS,
+        tag_prefix: str = "esa",
+        gzip: bool = False,
+        connections: int = 2,
+        max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        connect_timeout_s: float = 10.0,
+        ack_timeout_s: float = 60.0,
+    ) -> None:
+        if not upstreams or connections < 1:
+            message = "fluent: needs an upstream and a connection"
+            raise ValueError(message)
+        self.name = name
+        self.cls_wanted = cls_wanted
+        self.kinds = kinds
+        self._tag_prefix = tag_prefix
+        self._gzip = gzip
+        self._max_frame_bytes = max_frame_bytes
+        self._connections = [
+            ForwardConnection(upstreams, connect_timeout_s=connect_timeout_s, ack_timeout_s=ack_timeout_s) for _ in range(connections)
+        ]
+        self._acked: set[bytes] = set()
+        """Chunks acknowledged since a `send` last returned: what a repeated `send` leaves out."""
+        self._closed = False
+
+    async def open(self, state: bytes | None) -> None:
+        """Nothing to do: connections are made when there is something to send."""
+
+    def state(self) -> bytes | None:
+        """None: the receiver keeps what it acknowledged."""
+        return None
+
+    async def send(self, rows: list[tuple[int, Row]]) -> None:
+        """Return when every frame is acknowledged. Raises TransientError, or RecordsRejected for records over the frame limit."""
+        if self._closed:
+            message = "fluent: closed"
+            raise TransientError(message)
+        frames, rejections = pack_frames(rows, kinds=self.kinds, tag_prefix=self._tag_prefix, max_frame_bytes=self._max_frame_bytes)
+        waiting = deque(frame for frame in frames if frame.chunk not in self._acked)
+        users = self._connections[: len(waiting)]
+        results = await asyncio.gather(*(self._work_off(waiting, connection) for connection in users), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            raise failures[0]
+        self._acked.clear()
+        if rejections:
+            message = f"fluent: {len(rejections)} records over max_frame_bytes"
+            raise RecordsRejected(message, rejections)
+
+    async def close(self) -> None:
+        """Close all connections; a later `send` fails."""
+        self._closed = True
+        for connection in self._connections:
+            await connection.close()
+
+    async def _work_off(self, waiting: deque[Frame], connection: ForwardConnection) -> None:
+        while waiting:
+            frame = waiting.popleft()
+            try:
+                await connection.exchange(await self._encode(frame), frame.chunk)
+            except BaseException:
+                waiting.clear()  # the others finish the frame they are at, then all is tried again
+                raise
+            self._acked.add(frame.chunk)
+
+    async def _encode(self, frame: Frame) -> bytes:
+        encode = partial(encode_packed_forward, frame.tag, frame.entries, count=frame.count, chunk=frame.chunk, gzip=self._gzip)
+        return await asyncio.to_thread(encode) if self._gzip else encode()  # 5 MiB to compress would hold up everybody else
