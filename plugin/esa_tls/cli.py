@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 import click
 
 from esa_tls import __version__
-from esa_tls.errors import ConfigError, EsaTlsError
+from esa_tls.errors import ConfigError, EsaTlsError, TransientError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +91,25 @@ config_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+class _ReaderGone(Exception):
+    """Whoever read our standard output went away."""
+
+
+class _Commands(click.Group):
+    """Keeps a closed pipe away from click, which would make it exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            poll = select.poll()
+            poll.register(1, 0)  # POLLERR is always told: the pipe has no reader. A peer's connection that broke is another matter.
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                raise _ReaderGone from error
+            raise TransientError(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Join the mail log lines of Cisco ESA appliances: which mail went under TLS, which in clear, and why that is believed."""
@@ -101,9 +120,10 @@ def cli() -> None:
 @config_option
 def run(config_path: Path | None) -> int:
     """Run the sidecar until SIGTERM or Ctrl-C; then it drains and ends."""
+    config = _load(config_path)
     from esa_tls import app
 
-    return app.run(_load(config_path))
+    return app.run(config)
 
 
 @cli.command("check-config")
@@ -216,12 +236,12 @@ def explain(
     **reading: Any,
 ) -> int:
     """Tell the story of one message or connection from log FILES, with the lines that prove it; exit 1 if it is not there."""
-    from esa_tls.offline import explain as explaining
-
     wanted = {"mid": mid, "icid": icid, "dcid": dcid, "message_id": message_id}
     named = {name: value for name, value in wanted.items() if value is not None}
     if len(named) != 1:
         raise click.UsageError("name exactly one of --mid, --icid, --dcid, --message-id")
+    from esa_tls.offline import explain as explaining
+
     return explaining.run(files, out=_stdout(), console=_progress(), **wanted, **reading)
 
 
@@ -346,8 +366,8 @@ def main(arguments: list[str] | None = None) -> None:
     except ConfigError as error:
         click.echo(f"esa-tls: {error}", err=True)
         code = 2
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Standard output is pointed away so that the interpreter's last flush cannot fail.
+    except (_ReaderGone, BrokenPipeError):
+        # The reader has seen enough. Standard output is pointed away so that the interpreter's last flush cannot fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
     except (EsaTlsError, OSError) as error:

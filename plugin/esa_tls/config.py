@@ -517,6 +517,8 @@ def _wrong_appliance(appliance: Appliance) -> Iterator[tuple[str, str]]:
     for index, entry in enumerate(appliance.from_):
         if entry not in _NAME_SOURCES and not re.fullmatch(r"record:.+", entry):
             yield f"appliance.from[{index}]", f"expected record:KEY or one of {', '.join(_NAME_SOURCES)}, got {entry!r}"
+        if entry.startswith("record:") and any(other.startswith("record:") for other in appliance.from_[:index]):
+            yield f"appliance.from[{index}]", "only one record:KEY is looked at"
     for where, zone in [("appliance.timezone", appliance.timezone)] + [
         (f"appliance.timezones.{name}", zone) for name, zone in appliance.timezones.items()
     ]:

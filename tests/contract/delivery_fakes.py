@@ -114,7 +114,8 @@ class Ledger:
         return [entry[1] for entry in self.log if not isinstance(entry, DeadLetter) and entry[0] == name]
 
     def cursor(self, name: str) -> bytes | None:
-        return (self.cursors(name) or [None])[-1]
+        cursors = self.cursors(name)
+        return cursors[-1] if cursors else None
 
     def refused_ids(self) -> list[int]:
         return [number for letter in self.letters for number in ids_in(letter.encoding, letter.payload)]

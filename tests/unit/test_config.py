@@ -180,6 +180,7 @@ def test_equal_keys_in_different_places_are_fine() -> None:
         ("appliance: {timezones: {esa2: Nowhere}}", "appliance.timezones.esa2: 'Nowhere' is no time zone that is known here"),
         ("appliance: {from: [hostname]}", "appliance.from[0]: expected record:KEY or one of syslog:host, "),
         ("appliance: {from: ['record:']}", "appliance.from[0]: expected record:KEY or one of syslog:host, "),
+        ("appliance: {from: ['record:a', peer, 'record:b']}", "appliance.from[2]: only one record:KEY is looked at"),
         ("appliance: {from: []}", "appliance.from: is empty, and there is no appliance.name"),
         ("appliance: {name: ''}", "appliance.name: is empty"),
     ],

@@ -6,8 +6,9 @@ Values hold blanks, quotes, braces and even ` key=`, and the administrator picks
 
 1. Only known keys split (`KEYS`); an unknown `key=` stays part of the value before it.
 2. Places where a key cannot begin are left out first: quoted texts (`msg='...'`) and the dicts of attachment details.
-3. Each key counts once. What stands before any text from outside is genuine, so there the first one counts; behind, the last one: a
-   subject may hold ` ESATLSInConnStatus=Success`. A repeated key that does not count stays part of the text it stands in.
+3. Each key counts once; a subject may hold ` ESATLSInConnStatus=Success`. What stands before any text from outside is genuine. Behind it
+   the last one counts, but one that directly follows a text (and so may be part of it) never beats one that does not. A repeated key
+   that does not count stays part of the text it stands in.
 4. A key whose values are single words does not begin where several words follow.
 5. An absent field is absent: not selected, or not applicable. It is never a sign of clear text.
 """
@@ -52,8 +53,8 @@ KEYS = (
 """All keys that split."""
 
 _KEY = re.compile("(?:(?<=[ |])|^)(" + "|".join(sorted(map(re.escape, KEYS), key=len, reverse=True)) + ")=")
-_ONE_WORD = re.compile(r"[^ ]*(?= *\Z| +[^ =]+=| +Message Filters Verdict=)")
-_NEXT_FIELD = re.compile(r" *\Z| +[A-Za-z][A-Za-z0-9]{0,63}=| +Message Filters Verdict=")
+_ONE_WORD = re.compile(r"[^ ]*+(?= *+\Z| ++[^ =]++=| ++Message Filters Verdict=)")
+_NEXT_FIELD = re.compile(r" *+\Z| ++[A-Za-z][A-Za-z0-9]{0,63}=| ++Message Filters Verdict=")
 _ESCAPE = re.compile(r"\\{1,2}(=)|\\(\\)")
 _DICT_TOKEN = re.compile(r"\\.|['\"{}]", re.DOTALL)
 _QUOTE_TOKEN = {"'": re.compile(r"\\.|'", re.DOTALL), '"': re.compile(r'\\.|"', re.DOTALL)}
@@ -182,21 +183,22 @@ def parse_cef(text: str) -> Cef | None:
 
 def _fields(text: str) -> dict[str, str]:
     """Keys and values of the extension (rules 1 to 4)."""
-    chosen: dict[str, re.Match[str]] = {}
-    text_seen = False
-    trusted: set[str] = set()
+    chosen: dict[str, tuple[re.Match[str], bool]] = {}
+    text_from = len(text)  # where text from outside begins
+    in_text = False  # the key before this place is one of text: the place may be part of it
     for match in _places(text):
         key = match[1]
-        if key in trusted:
-            continue
-        chosen[key] = match
-        text_seen = text_seen or key in _TEXT_KEYS
-        if not text_seen or (key in _TEXT_KEYS):
-            trusted.add(key)
+        first = chosen.get(key)
+        if first is None or (key not in _TEXT_KEYS and first[0].start() > text_from and (first[1] or not in_text)):
+            chosen[key] = (match, in_text)
+        in_text = key in _TEXT_KEYS
+        if in_text:
+            text_from = min(text_from, match.start())
     fields: dict[str, str] = {}
-    places = sorted(chosen.values(), key=re.Match.start)
-    for match, after in zip(places, [*places[1:], None], strict=True):
-        value = text[match.end() : after.start() if after is not None else len(text)].strip(" ")
+    places = sorted((match for match, _ in chosen.values()), key=re.Match.start)
+    ends = [match.start() for match in places[1:]]
+    for match, end in zip(places, [*ends, len(text)], strict=False):
+        value = text[match.end() : end].strip(" ")
         if match[1] in _TEXT_KEYS:
             value = unquote(value)
         value = _ESCAPE.sub(lambda escape: escape[1] or "\\", value)

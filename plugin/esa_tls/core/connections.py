@@ -44,6 +44,7 @@ class Leg(msgspec.Struct, array_like=True, dict=True):
     # Encoded fragments of this leg, made when first needed; not part of the value (dict=True keeps them out of the encoding).
     json: ClassVar[Any] = None
     forward: ClassVar[Any] = None
+    parts: ClassVar[Any] = None
 
     def in_clear(self) -> bool | None:
         """Whether mail started on this leg goes in clear text; None = unknown."""

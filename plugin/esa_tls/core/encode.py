@@ -102,7 +102,7 @@ def line_dict(prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, s
     log = _log_of(prefix)
     if log:
         record["log"] = log
-    facts_own, facts_beside = facts_of(fact)
+    facts_own, facts_beside = facts_of(fact) or ({}, {})
     own.update(facts_own)
     observed = {**observer, **facts_beside.pop("observer", {})}
     if observed:
@@ -153,8 +153,8 @@ class JsonLines:
         mids = "" if mid is None else f',"mid":{mid}'
         if fact.rids:
             mids += _RIDS_JSON.get(fact.rids) or f',"rids":{_json(fact.rids[:100]).decode()}'
-        if fact.values:
-            facts_own, facts_beside = facts_of(fact)
+        if fact.values and (facts := facts_of(fact)) is not None:
+            facts_own, facts_beside = facts
             if facts_own:
                 mids += "," + _json(facts_own)[1:-1].decode()
             if facts_beside:
@@ -263,8 +263,8 @@ class ForwardEntries:
         if fact.rids:
             own_count += 1
             own += _RIDS + _pack(fact.rids[:100])
-        if fact.values:
-            facts_own, facts_beside = facts_of(fact)
+        if fact.values and (facts := facts_of(fact)) is not None:
+            facts_own, facts_beside = facts
             if facts_own:
                 own_count += len(facts_own)
                 own += _map_body(facts_own)

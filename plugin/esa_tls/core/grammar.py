@@ -221,7 +221,7 @@ _RARE_OPENERS: dict[str, Callable[[list[str]], Fact | None]] = {
 }
 
 
-_MASK = re.compile(r"(?<!\w)'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|<[^>]*(?:>|\Z)|[^\s<>'\"]+@[^\s<>'\"]+|[0-9]+")
+_MASK = re.compile(r"(?<!\w)'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|<[^>]*(?:>|\Z)|(?<![^\s<>'\"])[^\s<>'\"]+@[^\s<>'\"]+|[0-9]+")
 _SHAPE_CHARS = 120
 _SHAPE_HEAD_CHARS = 2048
 

@@ -109,19 +109,19 @@ def frame(text: str) -> Framing | None:
     appname: str | None = None
     priority: int | None = None
     syslog = False
-    words_allowed = False  # host and tag stand only behind a priority or a stamp, and only once
+    # Host and tag stand only behind a priority or a stamp, each at most once, the host first.
+    host_allowed = tag_allowed = False
 
     if match := _PRIORITY.match(head, at):
         priority = int(match[1])
-        syslog = words_allowed = True
+        syslog = host_allowed = tag_allowed = True
         at = match.end()
-        if match := _RFC5424.match(head, at):
+        if head.startswith("1 ", at) and (match := _RFC5424.match(head, at)):
             stamp = _STAMP.match(match["stamp"] + " ")
             if stamp is None and match["stamp"] != "-":
                 return None
             host = None if match["host"] == "-" else match["host"]
             appname = tag = None if match["app"] == "-" else match["app"]
-            words_allowed = False
             at = match.end()
 
     for _ in range(_MAX_PIECES):
@@ -143,28 +143,27 @@ def frame(text: str) -> Framing | None:
             stamp = match
             syslog = syslog or (match["mon1"] is not None and match["y1"] is None)
             tag = None
-            words_allowed = True
+            host_allowed = tag_allowed = True
             at = match.end()
-        elif words_allowed and (match := _NG_WORDS.match(head, at)):
+        elif host_allowed and (match := _NG_WORDS.match(head, at)):
             host, tag = match["host"], match["tag"]
             appname = appname or tag
             syslog = True
-            words_allowed = False
+            host_allowed = tag_allowed = False
             at = match.end()
-        elif (match := _TAG.match(head, at)) and (words_allowed or tag or host):
-            # A second tag in a row (`ESA: mail_logs: Info:`): the relay's, then the appliance's.
+        elif tag_allowed and (match := _TAG.match(head, at)):
             tag = match["tag"]
             appname = appname or tag
             syslog = True
-            words_allowed = False
+            host_allowed = tag_allowed = False
             at = match.end()
-        elif words_allowed and (match := _HOST.match(head, at)) and _is_host(match["host"]):
+        elif host_allowed and (match := _HOST.match(head, at)) and _is_host(match["host"]):
             host = match["host"].strip("[]")
             tag = None
             syslog = True
-            words_allowed = False
+            host_allowed = False
             at = match.end()
-        elif (words_allowed or tag or host) and (match := _BRACKETS.match(head, at)):
+        elif tag_allowed and (match := _BRACKETS.match(head, at)):
             at = match.end()
         else:
             return None

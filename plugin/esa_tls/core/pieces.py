@@ -13,7 +13,7 @@ _MAX_ID = 2**63 - 1
 """Ids are 64 bit; what does not fit a signed long is no id (stores map them as long)."""
 
 
-FIRST_RIDS = {f"{word}[{rid}]": (rid,) for rid in range(8) for word in ("RID ", "")}
+FIRST_RIDS: dict[str, tuple[int, ...]] = {f"{word}[{rid}]": (rid,) for rid in range(8) for word in ("RID ", "")}
 """The recipient lists of nearly all deliveries, ready made."""
 
 
@@ -39,7 +39,7 @@ def rid_list(text: str) -> tuple[int, ...] | None:
         end = text.find("]")
         if end < 0:
             return None
-        tokens = text[1:end].split(", ")
+        tokens = [token.strip(" ") for token in text[1:end].split(",")]
     else:
         tokens = [text.partition(" ")[0]]
     numbers = tuple(map(decimal_id, tokens))

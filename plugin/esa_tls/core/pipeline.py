@@ -239,7 +239,7 @@ class Pipeline:
                     clock = kept.clock
                     current, former = seen.current, seen.former
                     digests = seen.digests
-                last = prefix
+                stream.last = last = prefix
                 mark, dropped = seen.enter(prefix.stamp_s, prefix.facts.log_number)
                 if dropped:
                     box.deleted += dropped
@@ -302,8 +302,6 @@ class Pipeline:
                 for each in encoders:
                     each.line(prefix, line, leg, box.observer)
         stream.length = length
-        if last is not None:
-            stream.last = last
 
     def _entered(self, box: Box, session: int, stamp_s: int) -> None:
         """Lines of this appliance follow: is its feed still unbroken?"""

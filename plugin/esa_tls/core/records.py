@@ -7,6 +7,7 @@ tests produce and finds each of its paths there. `encode.py` makes the same byte
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -195,13 +196,28 @@ def ecs_tls_of(leg: Leg) -> dict[str, Any]:
 
 
 def triple(appliance: str, leg: Leg, *, in_clear: bool | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The triple of a leg: (what goes under `cisco_esa`, what goes beside it)."""
+    """The triple of a leg: (what goes under `cisco_esa`, what goes beside it). New dicts at the top; what is in them is shared."""
+    cached = leg.parts
+    if cached is None or cached[0] != appliance:
+        cached = leg.parts = (appliance, *_triple(appliance, leg))
+    own, beside = cached[1].copy(), cached[2].copy()
+    if in_clear is not None:
+        own["tls"] = tls_with(own["tls"], in_clear=in_clear)
+    return own, beside
+
+
+def tls_with(tls: dict[str, Any], *, in_clear: bool) -> dict[str, Any]:
+    """The same with `in_clear`, which stands behind the evidence."""
+    return {"outcome": tls["outcome"], "evidence": tls.get("evidence"), "in_clear": in_clear, **tls} if "evidence" in tls else {**tls, "in_clear": in_clear}
+
+
+def _triple(appliance: str, leg: Leg) -> tuple[dict[str, Any], dict[str, Any]]:
     inbound = leg.kind == "I"
     own = {
         "connection": {"id": connection_id(appliance, leg)},
         "direction": INBOUND if inbound else OUTBOUND,
         "icid" if inbound else "dcid": leg.number,
-        "tls": tls_of(leg, in_clear=in_clear),
+        "tls": tls_of(leg),
     }
     beside: dict[str, Any] = {"network": {"direction": "ingress" if inbound else "egress"}}
     tls = ecs_tls_of(leg)
@@ -210,14 +226,8 @@ def triple(appliance: str, leg: Leg, *, in_clear: bool | None = None) -> tuple[d
     return own, beside
 
 
-def _is_ip(text: str) -> bool:
-    return _parse_ip(text)
-
-
 @lru_cache(maxsize=65536)
-def _parse_ip(text: str) -> bool:
-    import ipaddress  # noqa: PLC0415 - only for addresses not seen lately
-
+def _is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -237,6 +247,7 @@ def _end(address: str | None, domain: str | None = None, port: int | None = None
     return end
 
 
+@lru_cache(maxsize=65536)
 def domain_of(address: str | None) -> str | None:
     """The domain of a mail address, lower case; None if there is none."""
     if not address:
@@ -248,34 +259,57 @@ def domain_of(address: str | None) -> str | None:
 # ---------------------------------------------------------------------------------------------------------------- lines
 
 
-def facts_of(fact: Fact) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a line says by itself: (under `cisco_esa`, beside it), under the names the summaries use."""
+NO_FIELDS = frozenset({
+    "engine-verdict", "authentication-verdict", "attachment", "url", "custom-log-entry", "message-finished", "message-aborted",
+    "message-quarantined", "quarantine-released", "quarantine-deleted", "rpc-delivery-started", "rpc-delivery-done", "rpc-connection",
+    "tls-succeeded", "tls-data-read", "smtp-auth", "incoming-relay", "utc-offset", "unrecognised", "connection-error",
+})  # fmt: skip
+"""Actions whose values are no fields of their own: they are in the triple already, or only in `event.original`."""
+
+
+def facts_of(fact: Fact) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """What a line says by itself: (under `cisco_esa`, beside it), under the names the summaries use; None if that is nothing."""
+    values = fact.values
+    if not values or fact.action in NO_FIELDS:
+        return None
+    match fact.action:
+        case "sender-accepted" | "message-received" | "sender-verification":
+            address = values.get("address")
+            own: dict[str, Any] = {}
+            if "size_bytes" in values:
+                own["size_bytes"] = values["size_bytes"]
+            if address is None:
+                return own, {}
+            own["envelope"] = {"from": address}
+            return own, {"email": {"from": {"address": [address]}}}
+        case "recipient-accepted" | "recipient-rejected" | "recipient-dropped" | "recipient-bounced" | "recipient-rerouted":
+            address = values.get("address")
+            return ({}, {}) if address is None else ({"envelope": {"to": [address]}}, {"email": {"to": {"address": [address]}}})
+        case "subject" | "message-id":
+            return {}, {"email": {name: values[name] for name in ("subject", "message_id") if name in values}}
+        case _:
+            return _other_facts(fact, values)
+
+
+def _other_facts(fact: Fact, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     own: dict[str, Any] = {}
     beside: dict[str, Any] = {}
-    values = fact.values
-    if not values:
-        return own, beside
     outbound = fact.dcid is not None
+    peer, local = ("destination", "source") if outbound else ("source", "destination")
     for name, value in values.items():
         match name:
-            case "address":
-                _line_address(fact, str(value), own, beside)
-            case "subject":
-                beside.setdefault("email", {})["subject"] = value
-            case "message_id":
-                beside.setdefault("email", {})["message_id"] = value
-            case "size_bytes" | "mail_policy" | "rcid":
-                own[name] = value
+            case "mail_policy":
+                own["mail_policy"] = value
             case "peer":
-                beside.setdefault("destination" if outbound else "source", {}).update(_end(str(value)))
+                beside[peer] = {**beside.get(peer, {}), **_end(value)}
             case "host":
-                beside.setdefault("source", {})["domain"] = value
+                beside["source"] = {**beside.get("source", {}), "domain": value}
             case "port":
-                beside.setdefault("destination", {})["port"] = value
+                beside["destination"] = {**beside.get("destination", {}), "port": value}
             case "local_ip":
-                beside.setdefault("source" if outbound else "destination", {}).update(_end(str(value)))
+                beside[local] = {**beside.get(local, {}), **_end(value)}
             case "interface":
-                beside.setdefault("observer", {})["ingress"] = {"interface": {"name": value}}
+                beside["observer"] = {"ingress": {"interface": {"name": value}}}
             case "policy" | "sender_group" | "rule" | "sbrs" | "country":
                 own.setdefault("hat", {})[name] = value
             case "table":
@@ -284,18 +318,8 @@ def facts_of(fact: Fact) -> tuple[dict[str, Any], dict[str, Any]]:
                 own["parent_mid"] = value
             case "child_kind":
                 own["child_kind"] = value
-            case "quarantine":
-                own["quarantine"] = value
-            case "engine" | "verdict":
-                own.setdefault("scan", {})[name] = value
             case "response" | "code" | "enhanced_code" | "retry_at":
                 own.setdefault("delivery", {})[name] = value
-            case "reason":
-                own["reason"] = value
-            case "attachment":
-                own["attachment"] = value
-            case "user":
-                beside["user"] = {"name": value}
             case "version" | "serial_number":
                 beside.setdefault("observer", {})[name] = value
             case _:
@@ -303,43 +327,49 @@ def facts_of(fact: Fact) -> tuple[dict[str, Any], dict[str, Any]]:
     return own, beside
 
 
-def _line_address(fact: Fact, value: str, own: dict[str, Any], beside: dict[str, Any]) -> None:
-    if fact.action in ("recipient-accepted", "recipient-rejected", "recipient-dropped", "recipient-bounced", "recipient-rerouted"):
-        own["envelope"] = {"to": [value]}
-        beside.setdefault("email", {})["to"] = {"address": [value]}
-    elif fact.action in ("sender-accepted", "message-received", "sender-verification"):
-        own["envelope"] = {"from": value}
-        beside.setdefault("email", {})["from"] = {"address": [value]}
-
-
 # ------------------------------------------------------------------------------------------------------------ summaries
 
 
-def _frame(
-    kind: str, appliance: str, epoch: int, *, time_s: int, record_id: str, action: str, category: str, types: list[str], sequence: int, created: str
-) -> dict[str, Any]:
+def _frame(kind: str, appliance: str, epoch: int, *, time_s: int, record_id: str, action: str, sequence: int, created: str) -> dict[str, Any]:
+    """What every summary record begins with."""
+    connection_like = kind == "connection"
     return {
         "@timestamp": iso(time_s),
-        "event": {"id": record_id, "action": action, "category": [category], "type": types, "sequence": sequence, "created": created},
+        "event": {
+            "id": record_id,
+            "action": action,
+            "category": _CATEGORY_NETWORK if connection_like else _CATEGORY_EMAIL,
+            "type": _TYPES_END if connection_like else _TYPES_INFO,
+            "sequence": sequence,
+            "created": created,
+        },
         "host": {"name": appliance},
         "cisco_esa": {"record": kind, "appliance": appliance, "epoch": epoch},
     }
 
 
+_CATEGORY_NETWORK, _CATEGORY_EMAIL, _TYPES_END, _TYPES_INFO = ("network",), ("email",), ("connection", "end"), ("info",)
+
+
 def _span(record: dict[str, Any], start_s: int | None, end_s: int) -> None:
     event = record["event"]
-    event["end"] = iso(end_s)
+    event["end"] = record["@timestamp"]
     if start_s is not None:
         event["start"] = iso(start_s)
         event["duration"] = max(end_s - start_s, 0) * 1_000_000_000
 
 
-def _related(record: dict[str, Any], *, ips: list[str | None], hosts: list[str | None] | None = None, users: list[str | None] | None = None) -> None:
+def _related(record: dict[str, Any], *, ips: list[str | None], hosts: list[str | None], users: list[str | None]) -> None:
     related: dict[str, Any] = {}
-    for name, given in (("ip", [ip for ip in ips if ip and _is_ip(ip)]), ("hosts", hosts or []), ("user", users or [])):
-        unique = list(dict.fromkeys(item for item in given if item))[:MAX_LIST]
-        if unique:
-            related[name] = unique
+    found = {ip: None for ip in ips if ip and _is_ip(ip)}
+    if found:
+        related["ip"] = list(found)[:MAX_LIST]
+    found = {host: None for host in hosts if host}
+    if found:
+        related["hosts"] = list(found)[:MAX_LIST]
+    found = {user: None for user in users if user}
+    if found:
+        related["user"] = list(found)[:MAX_LIST]
     if related:
         record["related"] = related
 
@@ -348,15 +378,15 @@ def connection(appliance: str, entry: Connection, *, record_id: str, time_s: int
     """The `connection` record of a connection that ended."""
     leg = entry.leg
     record = _frame(
-        "connection", appliance, leg.epoch, time_s=time_s, record_id=record_id, action="connection-ended", category="network",
-        types=["connection", "end"], sequence=entry.last_sequence, created=created,
+        "connection", appliance, leg.epoch, time_s=time_s, record_id=record_id, action="connection-ended",
+        sequence=entry.last_sequence, created=created,
     )  # fmt: skip
     own, beside = triple(appliance, leg)
     record.update(beside)
     _span(record, entry.start_s, time_s)
     mail = entry.mail and entry.mid_count > 0
     record["event"]["outcome"] = "failure" if leg.outcome == FAILED and not mail else "success" if mail or leg.outcome == SUCCESS else "unknown"
-    facts = own["connection"]
+    facts = own["connection"] = dict(own["connection"])
     facts["end"] = entry.end
     facts["lost"] = entry.lost
     facts["start_seen"] = entry.start_seen
@@ -389,7 +419,7 @@ def connection(appliance: str, entry: Connection, *, record_id: str, time_s: int
         record["observer"] = dict(observer)
         if entry.interface:
             record["observer"]["ingress" if leg.kind == "I" else "egress"] = {"interface": {"name": entry.interface}}
-    _related(record, ips=[leg.peer, entry.local_ip], hosts=[leg.host])
+    _related(record, ips=[leg.peer, entry.local_ip], hosts=[leg.host], users=[])
     return record
 
 
@@ -414,6 +444,12 @@ def _envelope(record: dict[str, Any], message: Message, addresses: list[str]) ->
         record["cisco_esa"]["envelope"] = envelope
 
 
+DELIVERY_RESULTS = (
+    "delivered", "bounced", "delayed", "uncertain", "deleted", "dropped", "tls_blocked", "connection_error", "quarantined", "unknown",
+)  # fmt: skip
+DELIVERY_ACTIONS = {result: f"delivery-{result.replace('_', '-')}" for result in DELIVERY_RESULTS}
+"""`event.action` of a delivery record."""
+
 DELIVERY_OUTCOMES = {"delivered": "success", "bounced": "failure", "tls_blocked": "failure", "connection_error": "failure"}
 
 
@@ -424,8 +460,8 @@ def delivery(
     """The `delivery` record of the RIDs of one attempt that had the same result."""
     leg = attempt.leg
     record = _frame(
-        "delivery", appliance, message.epoch, time_s=time_s, record_id=record_id, action=f"delivery-{result.replace('_', '-')}", category="email",
-        types=["info"], sequence=attempt.sequence, created=created,
+        "delivery", appliance, message.epoch, time_s=time_s, record_id=record_id, action=DELIVERY_ACTIONS[result],
+        sequence=attempt.sequence, created=created,
     )  # fmt: skip
     record["event"]["outcome"] = DELIVERY_OUTCOMES.get(result, "unknown")
     own = record["cisco_esa"]
@@ -475,7 +511,8 @@ def reception_of(appliance: str, message: Message) -> dict[str, Any] | None:
         if message.icid:
             reception["icid"] = message.icid
         return reception
-    reception = {"connection_id": connection_id(appliance, leg), "icid": leg.number, "tls": tls_of(leg, in_clear=leg.in_clear())}
+    own, _ = triple(appliance, leg, in_clear=leg.in_clear())
+    reception = {"connection_id": own["connection"]["id"], "icid": leg.number, "tls": own["tls"]}
     peer = _end(leg.peer, leg.host)
     if peer:
         reception["peer"] = peer
@@ -492,9 +529,10 @@ def _deliveries(appliance: str, message: Message) -> list[dict[str, Any]]:
             leg = attempt.leg
             if leg is not None:
                 mail = (attempt.start_seen or result in ("delivered", "uncertain")) and result != "tls_blocked"
-                item["connection_id"] = connection_id(appliance, leg)
+                own, _ = triple(appliance, leg, in_clear=leg.in_clear() if mail else None)
+                item["connection_id"] = own["connection"]["id"]
                 item["dcid"] = leg.number
-                item["tls"] = tls_of(leg, in_clear=leg.in_clear() if mail else None)
+                item["tls"] = own["tls"]
                 peer = _end(leg.peer, leg.host, leg.port)
                 if peer:
                     item["peer"] = peer
@@ -507,8 +545,8 @@ def _deliveries(appliance: str, message: Message) -> list[dict[str, Any]]:
 def message(appliance: str, entry: Message, *, record_id: str, time_s: int, created: str, observer: dict[str, str]) -> dict[str, Any]:
     """The `message` record of a message that ended."""
     record = _frame(
-        "message", appliance, entry.epoch, time_s=time_s, record_id=record_id, action="message-ended", category="email",
-        types=["info"], sequence=entry.last_sequence, created=created,
+        "message", appliance, entry.epoch, time_s=time_s, record_id=record_id, action="message-ended",
+        sequence=entry.last_sequence, created=created,
     )  # fmt: skip
     _span(record, entry.start_s, time_s)
     own = record["cisco_esa"]

@@ -69,11 +69,8 @@ def _tls(icid: int | None, dcid: int | None, words: list[str], peer: str | None 
         if len(words) == 6 and words[4] == "protocol":
             protocol, _, text = words[5].partition(" cipher ")
             cipher, found, text = text.partition(" ")
-            if not found:
-                cipher = sentence(cipher)
-                return Fact(
-                    "tls-succeeded", icid, dcid, None, None, {"protocol": protocol, "cipher": cipher} if cipher else {"protocol": protocol}
-                )
+            if protocol and cipher and not found:
+                return Fact("tls-succeeded", icid, dcid, None, None, {"protocol": protocol, "cipher": cipher.removesuffix(".")})
             return Fact("tls-succeeded", icid, dcid, None, None, present(protocol=protocol, cipher=cipher, **_certificate(text)))
         # Old forms, and a line cut behind `success `, which is a success still.
         return Fact("tls-succeeded", icid, dcid, None, None, present(**_certificate(text_after(words, 4))))
@@ -120,7 +117,9 @@ def _icid_other(icid: int, text: str) -> Fact | None:
 def _hat(icid: int, policy: str, text: str) -> Fact | None:
     """4 to 6, 8: `{group} match {rule} SBRS {score} country {country}`, read from the right; names may hold blanks."""
     group, found, tail = text.rpartition(" SBRS ")
-    if not found:
+    if not found:  # cut before its end: the names may be cut as well
+        return Fact("hat-decided", icid, None, None, None, present(policy=policy, truncated=True)) if icid and policy else None
+    if not policy:
         return None
     points, _, country = tail.partition(" country ")
     group, found, rule = group.rpartition(" match ")
@@ -191,7 +190,7 @@ def _icid_address(icid: int, rest: str) -> Fact | None:
     else:
         address, found, tail = rest.rpartition(" sender ")
     result, _, reason = tail.partition(", ")
-    if not found or result not in ("rejected", "allowed"):
+    if not found or result not in {"rejected", "allowed"}:
         return None
     return Fact("sender-verification", icid, None, None, None, present(address=address, result=result, reason=reason))
 
@@ -260,7 +259,7 @@ def new_connection(words: list[str]) -> Fact | None:
         return _new_icid(number, words[5])
     if words[2] == "DCID":
         tail = words[5].split(" ")
-        if len(tail) < 3 or tail[1] != "address":
+        if len(tail) < 3 or tail[1] != "address" or not tail[0] or not tail[2]:
             return None
         values: Values = {"local_ip": tail[0], "peer": tail[2]}
         if len(tail) == 5 and tail[3] == "port" and 0 <= (port := decimal_id(tail[4].removesuffix("."))) < 65_536:
@@ -275,16 +274,18 @@ def _new_icid(icid: int, text: str) -> Fact | None:
     The peer is the first ` address ` after the interface's `)`. The host is between the first ` reverse dns host ` after the peer and the
     last ` verified `, so a PTR name that holds these words changes neither peer nor verification.
     """
-    values: Values
+    values: Values = {}
     interface, found, peer = text.partition(") address ")
     if found and " reverse dns host " not in interface:
         interface, _, local_ip = interface.rpartition(" (")
-        values = {"interface": interface, "local_ip": local_ip} if interface else {"local_ip": local_ip}
+        if local_ip:
+            values["local_ip"] = local_ip
     else:
         interface, found, peer = text.partition(" address ")
         if not found:
             return None
-        values = {"interface": interface}
+    if interface:
+        values["interface"] = interface
     peer, found, host = peer.partition(" reverse dns host ")
     if peer:
         values["peer"] = peer
@@ -297,11 +298,11 @@ def _new_icid(icid: int, text: str) -> Fact | None:
         host = host.strip(" ") if found else verified.strip(" ")
         if host and host != "unknown":
             values["host"] = host
-    return Fact("connection-opened", icid, None, None, None, values)
+    return Fact("connection-opened", icid, None, None, None, values or None)
 
 
 _CONNECTION_ERROR = re.compile(
-    r"(?:([A-Za-z][A-Za-z '-]{0,80}?) )?DCID:? ([0-9]{1,19}) (?:domain: (\S+) )?(?:IP: (\S+) ?)?(?:port: ([0-9]{1,5}) ?)?"
+    r"(?:([\w ,.'()\[\]/-]{1,80}?) )?DCID:? ([0-9]{1,19}) (?:domain: (\S+) )?(?:IP: (\S+) ?)?(?:port: ([0-9]{1,5}) ?)?"
 )
 
 
@@ -313,13 +314,10 @@ def connection_error(parts: list[str]) -> Fact | None:
     head = _CONNECTION_ERROR.match(text)
     if head is None or (dcid := decimal_id(head[2])) < 0:
         return None
-    tail = text[head.end() :]
-    rest, found, reason = tail.rpartition(" reason: ")
+    details, found, tail = text[head.end() :].rpartition(" interface: ")
     if not found:
-        rest, reason = tail, ""
-    details, found, local_ip = rest.rpartition(" interface: ")
-    if not found:
-        details, local_ip = rest, ""
+        details, tail = tail, ""
+    local_ip, _, reason = tail.partition(" reason: ")
     values = present(
         domain=head[3],
         peer=head[4],

@@ -1,7 +1,8 @@
 """Rows about messages on their way (esa-mail-logs.md section 4, and 56, 75 to 79): they start with a verb and name their ids later.
 
 A function gets the words of the line, cut at the first five blanks (`words`) or three (`parts`, of the rarer lines), so that the last
-one is the rest as printed; None when the line is not what its first words promised. Recipient lists that do not end are left out, with `truncated`.
+one is the rest as printed; None when the line is not what its first words promised. Recipient lists that do not end are left out, with
+`truncated`.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def _mid_icid(mid: int, words: list[str]) -> Fact | None:
         address = text[1:-1] if text and text[0] == "<" and text[-1] == ">" else text
         return Fact("sender-accepted", icid, None, mid, None, {"address": address} if address else None)
     if word == "RID":
-        token, found, address = text.partition(" To: ")
-        rid = 0 if token == "0" else decimal_id(token)
+        number, found, address = text.partition(" To: ")
+        rid = 0 if number == "0" else decimal_id(number)
         if rid >= 0 and found:
             address = address[1:-1] if address and address[0] == "<" and address[-1] == ">" else address
             return Fact("recipient-accepted", icid, None, mid, (rid,), {"address": address} if address else None)
@@ -140,10 +140,11 @@ def _mid_matched(mid: int, words: list[str]) -> Fact | None:
     if len(words) < 6 or words[4] != "recipients" or not words[5].startswith("for per-recipient policy "):
         return None
     policy, _, table = words[5].rpartition(" in the ")
-    if table == "inbound table":
-        return Fact("policy-matched", None, None, mid, None, {"mail_policy": policy[25:], "table": "inbound"})
-    if table == "outbound table":
-        return Fact("policy-matched", None, None, mid, None, {"mail_policy": policy[25:], "table": "outbound"})
+    policy = policy[25:]
+    if policy and table == "inbound table":
+        return Fact("policy-matched", None, None, mid, None, {"mail_policy": policy, "table": "inbound"})
+    if policy and table == "outbound table":
+        return Fact("policy-matched", None, None, mid, None, {"mail_policy": policy, "table": "outbound"})
     return Fact("policy-matched", None, None, mid)  # cut before its end: the name may be cut as well
 
 
@@ -176,20 +177,22 @@ def _engine(mid: int, engine: str, verdict: str) -> Fact:
 def _mid_antivirus(mid: int, words: list[str]) -> Fact | None:
     """66: `antivirus negative`, `antivirus positive 'W32/Sober-P' (...)`."""
     verdict = words[3] if len(words) == 4 else text_after(words)
-    return Fact("engine-verdict", None, None, mid, None, {"engine": "antivirus", "verdict": verdict})
+    return Fact(
+        "engine-verdict", None, None, mid, None, {"engine": "antivirus", "verdict": verdict} if verdict else {"engine": "antivirus"}
+    )
 
 
 def _mid_outbreak(mid: int, words: list[str]) -> Fact | None:
     """67: `Outbreak Filters: verdict negative`."""
-    if len(words) == 6 and words[4] == "verdict":
+    if len(words) == 6 and words[4] == "verdict" and words[5]:
         return Fact("engine-verdict", None, None, mid, None, {"engine": "Outbreak Filters", "verdict": words[5]})
     return Fact("engine-verdict", None, None, mid, None, {"engine": "Outbreak Filters"})
 
 
 def _mid_amp(mid: int, words: list[str]) -> Fact | None:
     """67: `AMP file reputation verdict : SKIPPED (...)`."""
-    if len(words) == 6 and words[4] == "reputation" and words[5].startswith("verdict : "):
-        return Fact("engine-verdict", None, None, mid, None, {"engine": "AMP", "verdict": words[5][10:]})
+    if len(words) == 6 and words[4] == "reputation" and (verdict := words[5].removeprefix("verdict : ")):
+        return Fact("engine-verdict", None, None, mid, None, {"engine": "AMP", "verdict": verdict})
     return Fact("engine-verdict", None, None, mid, None, {"engine": "AMP"})
 
 
@@ -307,9 +310,6 @@ def _ended(action: str, verb: str) -> Callable[[int, str], Fact | None]:
         return Fact(action, None, None, mid, None, {"reason": f"{verb} {rest}"}) if rest.startswith("by ") else None
 
     return handler
-
-
-_QUARANTINE = re.compile(r'"([^"]*)"(?: \((.*)\))?')
 
 
 def _quarantine(text: str, word: str = "") -> Values | None:

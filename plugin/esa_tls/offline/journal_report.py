@@ -14,12 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from esa_tls.runtime.journal import DeadLetter, Journal
+from esa_tls.runtime.journal import Journal
+from esa_tls.runtime.journal_format import DeadLetter
 
 SHOWN_CHARS = 200
 """So much of a payload is shown in text; JSON has it whole."""
-
-_PAGE = 500
 
 
 def status(data_dir: Path, *, max_bytes: int) -> dict[str, Any]:
@@ -46,13 +45,8 @@ def status_lines(told: dict[str, Any]) -> Iterator[str]:
 
 def dead_letters(data_dir: Path, *, limit: int) -> list[tuple[int, DeadLetter]]:
     """The oldest `limit` dead letters with their numbers. Raises JournalError."""
-    found: list[tuple[int, DeadLetter]] = []
     with closing(Journal.open(data_dir, read_only=True)) as journal:
-        while len(found) < limit and (
-            page := journal.dead_letters(after=found[-1][0] if found else 0, max_items=min(_PAGE, limit - len(found)))
-        ):
-            found += page
-    return found
+        return journal.dead_letters(max_items=limit)
 
 
 def discard(data_dir: Path, numbers: list[int]) -> int:

@@ -102,11 +102,11 @@ def write_simulation(
 
     def record(item: Truth) -> None:
         nonlocal records
-        records += 1
         if truth is not None:
+            records += 1
             truth.write(_json(item) + "\n")
 
-    said = _said(settings, truth=record, line_truths=lines_truth is not None)
+    said = _said(settings, truth=None if truth is None else record, line_truths=lines_truth is not None)
     if shuffle_in_second:
         said = _shuffled(said, Random(f"{settings.seed}/shuffle"))
     survives = Random(f"{settings.seed}/loss").random

@@ -55,11 +55,6 @@ class LineTruth(msgspec.Struct):
 class Connection:
     """An ICID or a DCID and everything that happened to it."""
 
-    __slots__ = (
-        "appliance", "brings", "broken", "cipher", "country", "end", "epoch", "evidence", "failure", "flow", "group", "host", "id",
-        "kind", "lost", "number", "open", "outcome", "peer", "policy", "protocol", "required", "sbrs", "start_seen", "undecided", "uses", "world", "zone",
-    )  # fmt: skip
-
     def __init__(self, world: World, *, kind: str, number: int, peer: str) -> None:
         self.world = world
         self.appliance = world.name
@@ -136,12 +131,6 @@ class Recipient:
 
 class Message:
     """A MID: where it came from, where it goes, and what is left to do."""
-
-    __slots__ = (
-        "appliance", "attempts", "child_kind", "child_mids", "end", "epoch", "evidence", "flow", "in_clear", "made_here",
-        "message_id", "mid", "open", "outcome", "parent_mid", "plain", "plan", "reception", "recipients", "sender", "sender_host", "start_seen", "subject",
-        "subject_form", "unfinished", "world", "zone",
-    )  # fmt: skip
 
     def __init__(self, world: World, *, mid: int, reception: Connection | None, sender: str, sender_host: Host | None) -> None:
         self.world = world

@@ -22,7 +22,7 @@ def process(world: World, message: Message) -> Actor:
     random = world.random
     yield 0.05 + random() * 0.6
     plan, mid, say = message.plan, message.mid, message.say
-    table = "outbound" if message.flow == "outgoing" else "inbound"
+    table = _table(message)
     if plan in ("split", "split_rewritten"):
         child = split_child(world, message, table=table)
         child.plan = "rewritten" if plan == "split_rewritten" else "normal"
@@ -68,9 +68,14 @@ def process(world: World, message: Message) -> Actor:
         send(world, message)
 
 
+def _table(message: Message) -> str:
+    return "outbound" if message.flow == "outgoing" else "inbound"
+
+
 def _scan(world: World, message: Message) -> Actor:
     """The engines' lines, and the end of messages that they or the filters drop."""
     random, mid, say, plan = world.random, message.mid, message.say, message.plan
+    table = _table(message)
     spam = "positive" if plan == "spam_quarantine" else "negative"
     say(f"MID {mid} interim verdict using engine: CASE spam {spam}")
     say(f"MID {mid} using engine: CASE spam {spam}")
@@ -96,14 +101,16 @@ def _scan(world: World, message: Message) -> Actor:
         say(f"MID {mid} AMP file reputation verdict : SKIPPED (no attachment in message)")
     say(f"MID {mid} using engine: GRAYMAIL negative")
     if plan == "dropped_by_filter":
-        say(f"MID {mid} Dropped by content filter 'dontsend' in the inbound table")
-        _drop(message, "Dropped by content filter 'dontsend' in the inbound table", result="dropped")
+        why = f"Dropped by content filter 'dontsend' in the {table} table"
+        say(f"MID {mid} {why}")
+        _drop(message, why, result="dropped")
         return
     if plan == "bounced_by_filter":
-        say(f"MID {mid} was bounced by content filter 'bounceme' in the inbound table")
+        by = f"by content filter 'bounceme' in the {table} table"
+        say(f"MID {mid} was bounced {by}")
         bounce(world, message)
         message.open.append("cisco_esa.recipients.result")
-        _drop(message, "Bounced by content filter 'bounceme' in the inbound table", result="bounced")
+        _drop(message, f"Bounced {by}", result="bounced")
         return
     say(f"MID {mid} Outbreak Filters: verdict negative")
     if random() < world.settings.unknown_lines:

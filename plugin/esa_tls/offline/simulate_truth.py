@@ -25,7 +25,6 @@ TruthSink = Callable[[Truth], None]
 ABSENCE_COUNTS: Final = frozenset(
     {
         "cisco_esa.connection.id",
-        "cisco_esa.connection.lost",
         "cisco_esa.direction",
         "cisco_esa.tls.required",
         "cisco_esa.tls.broken",
@@ -66,7 +65,9 @@ def connection_record(connection: Connection) -> Truth:
     record["tls"] = _tls(connection)
     out: Truth = {"cisco_esa": record}
     if connection.policy is not None:
-        record["hat"] = {"policy": connection.policy, "sender_group": connection.group}
+        record["hat"] = {"policy": connection.policy}
+        if connection.group != "None":
+            record["hat"]["sender_group"] = connection.group
         if connection.sbrs is not None:
             record["hat"]["sbrs"] = connection.sbrs
         if connection.country is not None:

@@ -24,16 +24,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
-from hashlib import blake2b
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
-from esa_tls.core.batch import Batch, Run, Sealed
-from esa_tls.errors import FrameTooLarge, JournalError, JournalFull
+from esa_tls.core.batch import Batch, Sealed
+from esa_tls.errors import JournalError, JournalFull
 from esa_tls.runtime.journal import DeadLetter
+from esa_tls.runtime.slices import slices
+from esa_tls.runtime.turns import Budget, Gate
 from esa_tls.telemetry import (
     BATCHES,
     BATCHES_KNOWN,
@@ -50,7 +50,10 @@ from esa_tls.telemetry import (
 
 log = logging.getLogger(__name__)
 
-MAX_SLICE_LINES: Final = 2_000
+T = TypeVar("T")
+Letters = list[tuple[Sequence[DeadLetter], asyncio.Future[None]]]
+"""Dead letters on their way, and who waits for them."""
+
 MAX_GROUP_LINES: Final = 8_000
 MAX_RECEIVE_BYTES: Final = 256 << 20
 HOUSEKEEPING_S: Final = 1.0
@@ -63,39 +66,63 @@ LAST_RETRY_S: Final = 2.0
 
 
 class Pipeline(Protocol):
-    """What the intake needs of the core."""
+    """What the intake needs of the core. Called on the event loop only."""
 
     counts: dict[SeriesKey, int]
 
-    def feed(self, batch: Batch, *, now_s: float) -> None: ...
-    def tick(self, *, now_s: float) -> None: ...
-    def next_wake_s(self) -> float | None: ...
-    def break_feed(self, appliance: str | None) -> None: ...
-    def seal(self) -> Sealed | None: ...
-    def close_session(self, session: int, *, clean: bool) -> None: ...
+    def feed(self, batch: Batch, *, now_s: float) -> None:
+        """Process all lines; what comes out gathers inside."""
+
+    def tick(self, *, now_s: float) -> None:
+        """Act on deadlines that have come."""
+
+    def next_wake_s(self) -> float | None:
+        """When `tick` has something to do, on the clock of `now_s`."""
+
+    def break_feed(self, appliance: str | None) -> None:
+        """Lines may be missing or come late."""
+
+    def close_session(self, session: int, *, clean: bool) -> None:
+        """A sender's session ended."""
+
+    def seal(self) -> Sealed | None:
+        """Everything since the last seal as bytes; None if there is nothing."""
 
 
-class Committing(Protocol):
-    """What the intake needs of the journal."""
+class Store(Protocol):
+    """What the intake needs of the journal; `commit`, `trim` and `drop_oldest` are called in threads."""
 
     @property
-    def over_budget(self) -> bool: ...
+    def over_budget(self) -> bool:
+        """Whether the last group was refused for the byte budget."""
+
     @property
-    def dead_letter_count(self) -> int: ...
-    def knows(self, key: bytes) -> bool: ...
+    def dead_letter_count(self) -> int:
+        """Dead letters kept."""
+
+    def knows(self, key: bytes) -> bool:
+        """Whether a batch with this key is durable."""
+
     def commit(
         self, sealed: Sequence[Sealed], *, cursors: Mapping[str, bytes] | None = None, dead_letters: Sequence[DeadLetter] = ()
-    ) -> None: ...
-    def trim(self) -> int: ...
-    def drop_oldest(self, n_bytes: int) -> Mapping[str, Mapping[str, int]]: ...
-    def size_bytes(self) -> int: ...
+    ) -> None:
+        """All or nothing, durable on return (cursors alone need not be). Raises JournalError."""
+
+    def trim(self) -> int:
+        """Remove what every sink has got."""
+
+    def drop_oldest(self, n_bytes: int) -> Mapping[str, Mapping[str, int]]:
+        """Remove the oldest rows; returns {sink: {kind: records it misses}}."""
+
+    def size_bytes(self) -> int:
+        """Bytes on disk. Raises OSError."""
 
 
 class _Group:
     """Batches that become durable together. `done` is set once, by the writer, and is never cancelled."""
 
-    def __init__(self) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, done: asyncio.Future[None]) -> None:
+        self.done = done
         self.lines = 0
         self.keys: list[bytes] = []
         self.sessions: list[int] = []
@@ -105,12 +132,12 @@ class _Group:
 
 
 class Intake:
-    """Takes batches from all sources of one pipeline. `run` has to be running; `submit` may be called before."""
+    """Takes batches from all sources of one pipeline. Made on the event loop; commits while `run` is running, `submit` may come before."""
 
     def __init__(
         self,
         pipeline: Pipeline,
-        journal: Committing,
+        journal: Store,
         *,
         counters: Counters,
         number: int = 0,
@@ -120,11 +147,12 @@ class Intake:
         drop_bytes: int = 256 << 20,
         clock: Callable[[], float] = time.time,
         feeding: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-        sleep: Callable[[float], Any] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`feeding` is entered around every call of the core (the app turns the garbage collector off there).
 
-        `drop_bytes`: how much `when_full="drop_oldest"` removes at a time. `number`: of the pipeline, for metrics.
+        `drop_bytes`: how much `when_full="drop_oldest"` removes at a time (a sixteenth of the budget is about right: less and table
+        files are rewritten instead of dropped). `number`: of the pipeline, for metrics.
         """
         self._pipeline = pipeline
         self._journal = journal
@@ -139,13 +167,14 @@ class Intake:
 
         self.grown = asyncio.Condition()
         """Notified when new outbox rows are durable."""
-        self._open = _Group()
+        self._promises: set[asyncio.Future[None]] = set()
+        self._open = _Group(self._promise())
         self._waiting: _Group | None = None
         self._busy = False
         self._failing: JournalError | None = None
         self._broken: BaseException | None = None
         self._cursors: dict[str, bytes] = {}
-        self._letters: list[tuple[Sequence[DeadLetter], asyncio.Future[None]]] = []
+        self._letters: Letters = []
         self._entered: dict[bytes, _Group] = {}
         self._unacknowledged: dict[int, int] = {}
         self._sessions = 0
@@ -154,8 +183,8 @@ class Intake:
         self._timer = asyncio.Event()
         self._idle = asyncio.Event()
         self._hurry = False
-        self._gate = _Gate(self._may_feed)
-        self._budget = _Budget(max_receive_bytes)
+        self._gate = Gate(self._may_feed)
+        self._budget = Budget(max_receive_bytes)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix=f"journal-{number}")
         self._housekeeper = ThreadPoolExecutor(1, thread_name_prefix=f"journal-trim-{number}")
         counters.gauge(RECEIVE_RESERVED, lambda: self._budget.taken_bytes)
@@ -190,8 +219,7 @@ class Intake:
             if not entered:
                 self.break_feed()
             reason = "" if self._failing is None else f": {self._failing}"
-            message = f"not durable within {timeout_s} s{reason}"
-            raise JournalFull(message) from None
+            raise JournalFull(f"not durable within {timeout_s} s{reason}") from None
 
     async def _enter(self, batch: Batch) -> _Group | None:
         """Put one batch into the core; returns the group to wait for, None if the batch is durable already."""
@@ -210,7 +238,7 @@ class Intake:
             await self._gate.pass_through()
             waited = True
         group = self._open
-        self._call_core(lambda: self._pipeline.feed(batch, now_s=self._now()))
+        self._core(lambda: self._pipeline.feed(batch, now_s=self._now()))
         group.lines += batch.line_count()
         group.sessions.append(batch.session)
         self._unacknowledged[batch.session] = self._unacknowledged.get(batch.session, 0) + 1
@@ -254,13 +282,13 @@ class Intake:
         """A sender's session ended. `clean` counts only if nothing of it is still without acknowledgement."""
         if self._broken is None:
             clean = clean and not self._unacknowledged.get(session)
-            self._call_core(lambda: self._pipeline.close_session(session, clean=clean))
+            self._core(lambda: self._pipeline.close_session(session, clean=clean))
             self._start_writer()
 
     def break_feed(self, appliance: str | None = None) -> None:
         """Lines were refused or may be missing: the feed of that appliance (None: of all) is no longer unbroken."""
         if self._broken is None:
-            self._call_core(lambda: self._pipeline.break_feed(appliance))
+            self._core(lambda: self._pipeline.break_feed(appliance))
             self._start_writer()
 
     # -- sinks -------------------------------------------------------------------------------------------------------------------
@@ -271,7 +299,7 @@ class Intake:
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Return when the letters are durable. They are taken even by a full journal, or it could never drain."""
         self._raise_if_broken()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done = self._promise()
         self._letters.append((letters, done))
         self._start_writer()
         await asyncio.shield(done)
@@ -318,19 +346,24 @@ class Intake:
     def _seal(self) -> _Group | None:
         """Turn what the core has into bytes; None if there is nothing, and nobody waits."""
         group = self._open
-        sealed: list[Sealed | None] = []
-        self._call_core(lambda: sealed.append(self._pipeline.seal()))
-        if sealed[0] is None and not group.sessions:
+        sealed = self._core(self._pipeline.seal)
+        if sealed is None and not group.sessions:
             self._counters.add_all(self._pipeline.counts)
             self._pipeline.counts.clear()
             return None
-        group.sealed = sealed[0] or Sealed(rows=[], puts=[], deletes=[], keys=[])
+        group.sealed = sealed or Sealed(rows=[], puts=[], deletes=[], keys=[])
         group.has_rows = bool(group.sealed.rows)
         there = set(group.sealed.keys)
         group.sealed.keys.extend(key for key in group.keys if key not in there)
         group.counts = dict(self._pipeline.counts)
         self._pipeline.counts.clear()
-        self._open = _Group()
+        self._open = _Group(self._promise())
+        return group
+
+    def _take_group(self) -> _Group | None:
+        group, self._waiting = self._waiting or self._seal(), None
+        if self._open.lines >= self._max_group_lines:
+            self._waiting = self._seal()  # full: what comes next is for the group behind it
         return group
 
     def _start_writer(self) -> None:
@@ -346,7 +379,7 @@ class Intake:
             self._work.clear()
             self._raise_if_broken()
             self._busy = True
-            group, self._waiting = self._waiting or self._seal(), None
+            group = self._take_group()
             self._gate.let_next()
             due = self._hurry or loop.time() >= next_cursors_s
             if group is not None:
@@ -389,8 +422,7 @@ class Intake:
             self._unacknowledged[session] -= 1
             if not self._unacknowledged[session]:
                 del self._unacknowledged[session]
-        group.done.set_result(None)
-        _resolve(letters)
+        _resolve(group.done, *(done for _, done in letters))
         self._gate.let_next()
         if group.has_rows:
             async with self.grown:
@@ -412,7 +444,7 @@ class Intake:
             return
         failure = await self._try([], cursors, [letter for some, _ in letters for letter in some])
         if failure is None:
-            _resolve(letters)
+            _resolve(*(done for _, done in letters))
             return
         self._give_back(cursors, letters)
         if self._failing is None:
@@ -430,17 +462,17 @@ class Intake:
                     log.error("The journal is full: dropped the oldest undelivered records.", extra={"sink": sink, "records": dict(kinds)})
                     self._counters.add(SINK_DROPPED, sum(kinds.values()), sink=sink, reason="drop_oldest")
 
-    def _take_riders(self) -> tuple[dict[str, bytes], list[tuple[Sequence[DeadLetter], asyncio.Future[None]]]]:
+    def _take_riders(self) -> tuple[dict[str, bytes], Letters]:
         cursors, self._cursors = self._cursors, {}
         letters, self._letters = self._letters, []
         return cursors, letters
 
-    def _give_back(self, cursors: Mapping[str, bytes], letters: Collection[tuple[Sequence[DeadLetter], asyncio.Future[None]]]) -> None:
+    def _give_back(self, cursors: Mapping[str, bytes], letters: Letters) -> None:
         """Riders of a failed commit go separately; a newer cursor that came meanwhile stays."""
         self._cursors = {**cursors, **self._cursors}
         self._letters[:0] = letters
 
-    async def _in_writer(self, call: Callable[[], Any]) -> Any:
+    async def _in_writer(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, call)
 
     # -- timers and housekeeping -------------------------------------------------------------------------------------------------
@@ -457,7 +489,7 @@ class Intake:
             self._raise_if_broken()
             wake_s = self._pipeline.next_wake_s()
             if wake_s is not None and wake_s <= self._now() and self._may_feed():
-                self._call_core(lambda: self._pipeline.tick(now_s=self._now()))
+                self._core(lambda: self._pipeline.tick(now_s=self._now()))
                 self._start_writer()
                 await asyncio.sleep(_TICK_PAUSE_S)  # many deadlines in a row make one tick, not one each
 
@@ -477,11 +509,11 @@ class Intake:
         return self._now_s
 
     # -- the end -----------------------------------------------------------------------------------------------------------------
-    def _call_core(self, call: Callable[[], None]) -> None:
+    def _core(self, call: Callable[[], T]) -> T:
         self._raise_if_broken()
         try:
             with self._feeding():
-                call()
+                return call()
         except BaseException as error:
             self._break(error)
             raise
@@ -491,65 +523,35 @@ class Intake:
         if self._broken is not None:
             return
         self._broken = error
-        for group in {*self._entered.values(), self._open, *([self._waiting] if self._waiting else [])}:
-            _fail(group.done)
-        for _, done in self._letters:
-            _fail(done)
+        for promise in list(self._promises):
+            if not promise.done():
+                promise.set_exception(JournalError("the intake has stopped before this was durable"))
+                promise.exception()  # nobody may be waiting, and that is no news
         self._gate.open_for_all()
         self._work.set()
         self._timer.set()
         self._idle.set()
 
+    def _promise(self) -> asyncio.Future[None]:
+        """A future that somebody waits for, and that hears of the end too."""
+        promise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._promises.add(promise)
+        promise.add_done_callback(self._promises.discard)
+        return promise
+
     def _raise_if_broken(self) -> None:
         if self._broken is not None:
-            message = f"the intake has stopped: {self._broken!r}"
-            raise JournalError(message) from self._broken
-
-
-def slices(batch: Batch, *, max_lines: int = MAX_SLICE_LINES) -> Iterator[Batch]:
-    """Cut a batch into batches of at most `max_lines` lines; a small one comes back as it is.
-
-    The n-th slice has the key hash(key, n): the same frame sent again is cut at the same places and gives the same keys.
-    """
-    if batch.line_count() <= max_lines:
-        yield batch
-        return
-    runs: list[Run] = []
-    room, n = max_lines, 0
-    for run in batch.runs:
-        begin = 0
-        while begin < len(run.lines):
-            end = min(begin + room, len(run.lines))
-            times = None if run.sender_times_s is None else run.sender_times_s[begin:end]
-            runs.append(Run(run.origin, run.lines[begin:end], times, run.flags))
-            room -= end - begin
-            begin = end
-            if not room:
-                yield _slice(batch, runs, n)
-                runs, room, n = [], max_lines, n + 1
-    if runs:
-        yield _slice(batch, runs, n)
-
-
-def _slice(batch: Batch, runs: list[Run], n: int) -> Batch:
-    key = None if batch.key is None else blake2b(batch.key + n.to_bytes(8, "big"), digest_size=16).digest()
-    return Batch(runs, batch.session, key, batch.received_s)
+            raise JournalError(f"the intake has stopped: {self._broken!r}") from self._broken
 
 
 def _source(batch: Batch) -> str:
     return batch.runs[0].origin.source if batch.runs else ""
 
 
-def _resolve(letters: Collection[tuple[Sequence[DeadLetter], asyncio.Future[None]]]) -> None:
-    for _, done in letters:
-        if not done.done():
-            done.set_result(None)
-
-
-def _fail(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_exception(JournalError("the intake has stopped before this was durable"))
-        done.exception()  # nobody may be waiting, and that is no news
+def _resolve(*promises: asyncio.Future[None]) -> None:
+    for promise in promises:
+        if not promise.done():  # the core may have failed meanwhile
+            promise.set_result(None)
 
 
 def _or_none(read: Callable[[], int]) -> int | None:
@@ -557,88 +559,3 @@ def _or_none(read: Callable[[], int]) -> int | None:
         return read()
     except OSError:
         return None
-
-
-class _Gate:
-    """Lets callers through in the order they came, one by one, while `is_open()`."""
-
-    def __init__(self, is_open: Callable[[], bool]) -> None:
-        self._is_open = is_open
-        self._queue: deque[asyncio.Future[None]] = deque()
-
-    async def pass_through(self) -> None:
-        """Wait for one's turn; the caller calls `let_next` when it has done what it came for."""
-        first = True
-        while not self._is_open() or (first and self._queue):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            if first:
-                self._queue.append(turn)
-            else:
-                self._queue.appendleft(turn)  # it closed again between being called and getting here
-            first = False
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn in self._queue:
-                    self._queue.remove(turn)
-                self.let_next()
-                raise
-
-    def let_next(self) -> None:
-        """Call the next one, if it may pass."""
-        if self._queue and self._is_open():
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-
-    def open_for_all(self) -> None:
-        """Call everybody: there is nothing to wait for any more."""
-        while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-
-
-class _Budget:
-    """A number of bytes that many share, first come, first served."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self._total_bytes = total_bytes
-        self.taken_bytes = 0
-        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    def has(self, n_bytes: int) -> bool:
-        """Whether `take` would not wait."""
-        return not self._queue and self.taken_bytes + n_bytes <= self._total_bytes
-
-    async def take(self, n_bytes: int) -> None:
-        """Take bytes, waiting for one's turn. Raises FrameTooLarge for more than there are."""
-        if n_bytes > self._total_bytes:
-            message = f"{n_bytes} bytes are more than all senders together may have in memory ({self._total_bytes})"
-            raise FrameTooLarge(message)
-        if self.has(n_bytes):
-            self.taken_bytes += n_bytes
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((n_bytes, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(n_bytes)  # it was served, but nobody is there to take it
-            else:
-                self._queue = deque(waiting for waiting in self._queue if waiting[1] is not turn)
-                self._serve()
-            raise
-
-    def give(self, n_bytes: int) -> None:
-        """Give bytes back."""
-        self.taken_bytes -= n_bytes
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._queue and self.taken_bytes + self._queue[0][0] <= self._total_bytes:
-            n_bytes, turn = self._queue.popleft()
-            if not turn.done():
-                self.taken_bytes += n_bytes
-                turn.set_result(None)

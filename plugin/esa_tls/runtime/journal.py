@@ -121,7 +121,9 @@ class Journal:
         """
         folder = JournalFolder.open(data_dir, pipeline=pipeline, read_only=read_only)
         try:
-            made = not folder.database.exists()
+            made = not (folder.database / "CURRENT").exists()
+            if made and folder.read_acked() and not accept_loss:
+                raise JournalCorrupt(f"the journal is damaged: {folder.database} is not a database any more")
             rocks = Rocks(folder.database, max_bytes=max_bytes, secondary=read_only)
         except BaseException:
             folder.close()
@@ -130,8 +132,8 @@ class Journal:
         try:
             if made:
                 folder.database_made()
-            journal._load()  # noqa: SLF001 (a constructor)
-            journal._check_reach(accept_loss=accept_loss)  # noqa: SLF001
+            journal._load()
+            journal._check_reach(accept_loss=accept_loss)
         except BaseException:
             journal.close()
             raise
@@ -236,6 +238,7 @@ class Journal:
         tail, keys, streams = before.tail, before.keys, dict(before.streams)
         put, delete = batch.put, batch.delete
         state, outbox, known = (self._rocks.handles[family] for family in (STATE, OUTBOX, KEYS))
+        self._forget_keys(batch, keys, keys + sum(len(group.keys) for group in sealed))
         for group in sealed:
             for key in group.deletes:
                 delete(key, state)
@@ -251,7 +254,6 @@ class Journal:
                 keys += 1
                 put(b"k" + key, number(keys), known)
                 put(b"n" + number(keys), key, known)
-        self._forget_keys(batch, before.keys, keys)
         letters, kept, dropped = self._put_letters(batch, dead_letters)
         after = Numbers(before.commit + 1, tail, keys, letters, kept, dropped, streams)
         for family in (state, outbox, known):
@@ -260,7 +262,10 @@ class Journal:
         return after
 
     def _forget_keys(self, batch: Batch, before: int, now: int) -> None:
-        """Remove the keys that are no longer among the last `keep_keys`: by commits made, not by the clock."""
+        """Remove the keys that are no longer among the last `keep_keys`: by commits made, not by the clock.
+
+        Comes before the puts of the same batch: a key that is forgotten and seen again in one commit stays.
+        """
         first, end = max(1, before - self._keep_keys + 1), max(1, now - self._keep_keys + 1)
         known = self._rocks.handles[KEYS]
         for nth in range(first, min(end, before + 1)):

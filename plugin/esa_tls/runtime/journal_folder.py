@@ -2,7 +2,7 @@
 
 ```
 data_dir/journal-0/          one folder for each pipeline
-    version                  "1\\n", written and synced before the database is made; a greater number is refused
+    version                  "1" and a line feed, written and synced before the database is made; a greater number is refused
     lock                     held with flock while a process writes; its text says who that is
     acked                    16 bytes: number of the last durable commit, big-endian, and its complement
     reserve                  16 MiB of allocated space, given up when the disk is full
@@ -64,8 +64,7 @@ class JournalFolder:
         path = data_dir / f"journal-{pipeline}"
         if read_only:
             if not (path / "version").exists():
-                message = f"there is no journal in {data_dir}"
-                raise JournalError(message)
+                raise JournalError(f"there is no journal in {data_dir}")
             _check_version(path)
             return cls(path, lock=None, acked=None)
         try:
@@ -76,8 +75,7 @@ class JournalFolder:
         try:
             if not _size(path / "version"):  # not there, or cut by a power failure before anything else was made
                 if (path / "db" / "CURRENT").exists():
-                    message = f"{path} holds a database but no version"
-                    raise JournalCorrupt(message)
+                    raise JournalCorrupt(f"{path} holds a database but no version")
                 _write_new(path / "acked", _mark(0))
                 _write_new(path / "version", f"{VERSION}\n".encode())
                 sync_folder(path)
@@ -199,11 +197,9 @@ def _write_new(path: Path, content: bytes) -> None:
 def _check_version(path: Path) -> None:
     text = (path / "version").read_bytes()
     if not text.strip().isdigit():
-        message = f"{path / 'version'} holds no version but {text[:40]!r}"
-        raise JournalCorrupt(message)
+        raise JournalCorrupt(f"{path / 'version'} holds no version but {text[:40]!r}")
     if int(text) > VERSION:
-        message = f"{path} has version {int(text)}; this program knows versions up to {VERSION}: use a newer esa-tls"
-        raise JournalTooNew(message)
+        raise JournalTooNew(f"{path} has version {int(text)}; this program knows versions up to {VERSION}: use a newer esa-tls")
 
 
 def _take_lock(path: Path, data_dir: Path) -> int:
@@ -213,8 +209,7 @@ def _take_lock(path: Path, data_dir: Path) -> int:
     except BlockingIOError:
         holder = os.pread(handle, 400, 0).decode(errors="replace").strip() or "a process that did not say who it is"
         os.close(handle)
-        message = f"{data_dir} is in use by {holder}"
-        raise JournalLocked(message) from None
+        raise JournalLocked(f"{data_dir} is in use by {holder}") from None
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     os.ftruncate(handle, 0)

@@ -120,7 +120,7 @@ class Room:
         now_s = time.monotonic()
         if self._failing_since_s is None:
             self._failing_since_s = now_s
-        if isinstance(error, JournalCorrupt):
+        if isinstance(error, JournalCorrupt) or self._rocks.ended:
             return False
         if isinstance(error, JournalFull):
             self._give_up_reserve()

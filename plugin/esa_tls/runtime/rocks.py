@@ -9,6 +9,7 @@ Rules of this file:
    interpreter lock.
 4. Iterators live inside one call: an iterator that is left open pins the database, and `reopen` could not get its lock again.
    `RdictItems` ends silently on a damaged block, so iteration goes through `RdictIter` and asks for its status at the end.
+   `ReadOptions.set_iterate_lower_bound` sets the upper bound (rocksdict 0.3.29) and is not used.
 5. After "no space" RocksDB heals by itself within about 5 s of room appearing. After other I/O errors it refuses writes for good:
    `reopen` is the way out, and reads wait for it.
 
@@ -19,6 +20,7 @@ end; the journal knows how far it must reach (`journal_folder`).
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 import time
@@ -120,6 +122,8 @@ class Rocks:
         self._scratch = tempfile.TemporaryDirectory(prefix="esa-tls-journal-") if secondary else None
         self._no_stall = WriteOptions()
         self._no_stall.no_slowdown = True
+        self.ended = False
+        """Closed for good: not to be opened again."""
         self._db: Rdict | None = None
         self._families: dict[str, Rdict] = {}
         self.handles: dict[str, ColumnFamily] = {}
@@ -135,7 +139,7 @@ class Rocks:
         failure: JournalError | None = None
         try:
             db = Rdict(str(self._folder), options, column_families=families, access_type=access)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # rocksdict raises plain Exception; its traceback must not keep anything of the database alive
             failure = read_error(error)
         if failure is not None:
@@ -148,20 +152,20 @@ class Rocks:
         db, self._db = self._db, None
         self._families, self.handles = {}, {}
         if db is not None:
-            try:
+            with contextlib.suppress(Exception):  # it repeats the failure that made us close; what was synced is in the log
                 db.close()
-            except Exception as error:
-                # close repeats the failure that made us close; what was synced is in the log
-                _ = error
 
     def reopen(self) -> None:
         """Close and open again, the way out of RocksDB's read-only state. On failure the database stays closed; call it again."""
         with self._lock:
             self._shut()
+            if self.ended:
+                raise _closed()
             self._open()
 
     def close(self) -> None:
         """Flush and close. Safe to call twice."""
+        self.ended = True
         with self._lock:
             self._shut()
             scratch, self._scratch = self._scratch, None
@@ -192,7 +196,7 @@ class Rocks:
         pairs: list[tuple[bytes, bytes]] = []
         size = 0
         with self._lock:
-            rows = self._iterator(family, begin, end)
+            rows = self._iterator(family, end)
             rows.seek(begin)
             while rows.valid():
                 value: bytes = rows.value()
@@ -207,20 +211,16 @@ class Rocks:
     def last(self, family: str, begin: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """The pair with the greatest key in begin <= key < end."""
         with self._lock:
-            rows = self._iterator(family, begin, end)
+            rows = self._iterator(family, end)
             rows.seek_for_prev(end)
-            if rows.valid() and rows.key() >= end:
-                rows.prev()
             if rows.valid():
-                # `seek_for_prev` does not look at the lower bound
                 key: bytes = rows.key()
                 return (key, rows.value()) if key >= begin else None
             _check(rows)
         return None
 
-    def _iterator(self, family: str, begin: bytes, end: bytes | None) -> RdictIter:
+    def _iterator(self, family: str, end: bytes | None) -> RdictIter:
         options = ReadOptions()
-        options.set_iterate_lower_bound(begin)
         if end is not None:
             options.set_iterate_upper_bound(end)
         try:
@@ -257,8 +257,7 @@ class Rocks:
                 if "Write stall" not in str(error):
                     raise read_error(error) from error
                 if time.monotonic() > give_up_s:
-                    message = f"flushing to disk did not keep up for {STALL_TIMEOUT_S:.0f} s"
-                    raise JournalFull(message) from error
+                    raise JournalFull(f"flushing to disk did not keep up for {STALL_TIMEOUT_S:.0f} s") from error
             else:
                 return size
             time.sleep(_STALL_PAUSE_S)

@@ -65,6 +65,10 @@ def chunk_of(tag: str, entries: bytes) -> bytes:
 # -- one connection --------------------------------------------------------------------------------------------------------------------
 
 
+class _Closed(TransientError):
+    """The connection ended before the ack."""
+
+
 class ForwardConnection:
     """One connection to the first upstream that takes it; made when needed, kept while it works. One user at a time."""
 
@@ -79,7 +83,7 @@ class ForwardConnection:
         kept = self._streams is not None and not self._streams[0].at_eof()
         try:
             await self._try(frame, chunk)
-        except TransientError:
+        except _Closed:
             if not kept:
                 raise
             await self._try(frame, chunk)
@@ -136,7 +140,7 @@ class ForwardConnection:
         except (OSError, WireError) as error:
             self._give_up()
             message = f"forward: {error}"
-            raise TransientError(message) from error
+            raise (_Closed if isinstance(error, ConnectionError) else TransientError)(message) from error
         except BaseException:  # TransientError, or cancelled with an ack under way: the connection is of no use any more
             self._give_up()
             raise
@@ -148,7 +152,7 @@ async def _read_ack(reader: asyncio.StreamReader, chunk: bytes) -> None:
         data = await reader.read(READ_BYTES)
         if not data:
             message = "forward: closed by the receiver before the ack"
-            raise TransientError(message)
+            raise _Closed(message)
         chunks = acks.feed(data)
         if acks.error is not None:
             raise acks.error

@@ -53,8 +53,9 @@ def to_batch(frame: Frame, *, origins: Origins, peer: str | None, session: int, 
     batch = Batch(runs=[], session=session, key=frame.key, received_s=received_s)
     if not frame.lines:
         return batch
-    if frame.appliances is None and frame.resources is None and frame.reconstructed is None:
-        batch.runs.append(Run(origins.get(frame.tag, peer), frame.lines, frame.times_s))
+    names = set(frame.appliances) if frame.appliances else {None}
+    if len(names) == 1 and frame.resources is None and frame.reconstructed is None:
+        batch.runs.append(Run(origins.get(frame.tag, peer, names.pop()), frame.lines, frame.times_s))
         return batch
     open_runs: dict[int, tuple[Run, list[Any]]] = {}
     for i, line in enumerate(frame.lines):

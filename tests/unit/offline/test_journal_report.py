@@ -9,7 +9,8 @@ import pytest
 from esa_tls.core.batch import Row, Sealed
 from esa_tls.errors import JournalError, JournalLocked
 from esa_tls.offline import journal_report
-from esa_tls.runtime.journal import DeadLetter, Journal
+from esa_tls.runtime.journal import Journal
+from esa_tls.runtime.journal_format import DeadLetter
 
 LETTERS = [
     DeadLetter("source:fluent", "not_a_map: int", b"\x93\xff\x1b[2Jx", "raw", 1_763_994_177.0),
@@ -44,17 +45,6 @@ def test_dead_letters_come_oldest_first_up_to_the_limit(data_dir: Path) -> None:
     """All letters, or the oldest ones, with their numbers."""
     assert [letter for _, letter in journal_report.dead_letters(data_dir, limit=100)] == LETTERS
     assert [letter for _, letter in journal_report.dead_letters(data_dir, limit=2)] == LETTERS[:2]
-
-
-def test_more_letters_than_a_page(tmp_path: Path) -> None:
-    """Listing goes on after the first page."""
-    journal = Journal.open(tmp_path)
-    journal.commit([], dead_letters=[DeadLetter("sink:a", f"r {n}", b"x") for n in range(1_234)])
-    journal.close()
-
-    found = journal_report.dead_letters(tmp_path, limit=10_000)
-    assert [f"r {n}" for n in range(1_234)] == [letter.reason for _, letter in found]
-    assert len({number for number, _ in found}) == 1_234
 
 
 def test_a_payload_cannot_write_to_the_terminal(data_dir: Path) -> None:

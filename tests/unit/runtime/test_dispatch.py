@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contract.delivery_fakes import FakeOutbox, Ledger, NoWait, dispatcher, ids_in, ids_of, record, row, rows_of, run_dry
 
 from esa_tls.errors import JournalFull, PermanentError, TransientError
 from esa_tls.runtime.dispatch import Backoff, Cursor, RecordsRejected, Rejection, Rows, halve, record_ends, stale_cursors
 from esa_tls.telemetry import SINK_DEAD_LETTERED, SINK_OLDEST_UNSENT, SINK_REJECTED, SINK_RETRIES, SINK_SENT, Counters
-from tests.contract.delivery_fakes import FakeOutbox, Ledger, NoWait, dispatcher, ids_in, ids_of, record, row, rows_of, run_dry
 
 ENCODINGS = ["json", "forward"]
 

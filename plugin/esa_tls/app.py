@@ -1,0 +1,302 @@
+"""The composition root: configuration -> objects -> one task group, and the order in which they end.
+
+Start: journal, core, intake, sinks (their places made durable first), sources, web. End (SIGTERM, SIGINT): sources stop reading and
+let what they read commit and be acknowledged; the intake commits the rest; sinks send what they can within `DRAIN_S`; the journal is
+closed. A second start continues where this one ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from esa_tls import __version__, telemetry
+from esa_tls.config import Config, FluentSink, FluentSource, JsonlSink, listen_address
+from esa_tls.core.pipeline import CoreSettings, Pipeline
+from esa_tls.errors import ConfigError
+from esa_tls.runtime.dispatch import Backoff, Dispatcher, Sink, stale_cursors
+from esa_tls.runtime.intake import Intake
+from esa_tls.runtime.journal import Journal
+from esa_tls.runtime.journal_format import DeadLetter
+from esa_tls.sinks.fluent import FluentSink as ForwardClient
+from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
+from esa_tls.sources.fluent import ForwardServer, ServerSettings
+from esa_tls.telemetry import Counters
+from esa_tls.web.server import WebServer
+from esa_tls.wire.fluent import Limits
+from esa_tls.wire.fluent_decode import ForwardSettings, Rejected
+
+if TYPE_CHECKING:
+    from esa_tls.core.batch import Batch
+
+log = logging.getLogger("esa_tls")
+
+DRAIN_S = 10.0
+"""How long sinks may go on sending at the end; the rest stays in the outbox."""
+
+SINK_FAILING_S = 60.0
+"""A sink that has not moved for so long makes the sidecar not ready."""
+
+
+class Running(msgspec.Struct):
+    """Where a started sidecar can be reached: (host, port) per source, and of the web server."""
+
+    sources: dict[str, tuple[str, int]]
+    web: tuple[str, int] | None
+
+
+class _Reception:
+    """What a source sees of the intake: its rejects become dead letters of the journal."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def open_session(self, peer: str) -> int:
+        return self._intake.open_session(peer)
+
+    def close_session(self, session: int, *, clean: bool) -> None:
+        self._intake.close_session(session, clean=clean)
+
+    def reserve(self, n_bytes: int, /) -> AbstractAsyncContextManager[object]:
+        return self._intake.reserve(n_bytes)
+
+    async def submit(self, batch: Batch, /) -> None:
+        await self._intake.submit(batch)
+
+    async def dead_letter(self, rejected: Sequence[Rejected], *, origin: str) -> None:
+        now_s = time.time()
+        await self._intake.dead_letter([DeadLetter(origin, one.reason, one.payload, "raw", now_s) for one in rejected])
+
+
+def core_settings(config: Config) -> CoreSettings:
+    """What the core needs of the configuration."""
+    appliance = config.appliance
+    return CoreSettings(
+        appliance_from=tuple("record:appliance" if source.startswith("record:") else source for source in appliance.from_),
+        appliance_name=appliance.name,
+        timezone=appliance.timezone,
+        timezones=appliance.timezones,
+        emit_immediately=config.emit == "immediate",
+        max_hold_s=config.max_hold_s,
+        max_held_lines=config.max_held_lines,
+        max_entries=config.max_entries,
+        cache_entries=config.cache_entries,
+    )
+
+
+def make_sink(settings: JsonlSink | FluentSink) -> Sink:
+    """The sink a setting describes."""
+    kinds = frozenset(settings.records)
+    classes = tuple(cls for cls, wanted in (("line", "line" in kinds), ("summary", bool(kinds - {"line"}))) if wanted)
+    match settings:
+        case JsonlSink():
+            return JsonLinesWriter(
+                settings.path,
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=frozenset(kinds),
+                max_file_bytes=settings.max_file_bytes,
+                keep_files=settings.keep_files,
+            )
+        case FluentSink():
+            return ForwardClient(
+                [listen_address(upstream) for upstream in settings.upstreams],
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=frozenset(kinds),
+                tag_prefix=settings.tag_prefix,
+                gzip=settings.gzip,
+                max_frame_bytes=settings.max_frame_bytes,
+                connect_timeout_s=settings.connect_timeout_s,
+                ack_timeout_s=settings.ack_timeout_s,
+            )
+
+
+def make_source(settings: FluentSource, intake: Intake, counters: Counters, config: Config) -> ForwardServer:
+    """The source a setting describes."""
+    host, port = listen_address(settings.listen)
+    record_key = next((name.partition(":")[2] for name in config.appliance.from_ if name.startswith("record:")), None)
+    return ForwardServer(
+        _Reception(intake),
+        counters,
+        settings=ServerSettings(name=settings.name, host=host, port=port, max_sessions=settings.max_sessions, idle_timeout_s=settings.idle_timeout_s),
+        forward=ForwardSettings(
+            record_keys=tuple(settings.line_keys),
+            appliance_key=record_key,
+            source=settings.name,
+            lossy=settings.lossy,
+            reorder_window_s=settings.reorder_window_s,
+        ),
+        limits=Limits(
+            max_frame_bytes=settings.max_frame_bytes, max_decompressed_bytes=settings.max_decompressed_bytes, max_depth=settings.max_depth
+        ),
+    )
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Around a call of the core: the cyclic garbage collector would walk every open entry again and again, and finds nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def run(config: Config, *, stop: asyncio.Event | None = None, started: Callable[[Running], None] | None = None) -> int:
+    """Run until SIGTERM or SIGINT (or `stop`). Returns the exit code.
+
+    Raises:
+        ConfigError: an address cannot be had. JournalError: the journal cannot be opened.
+    """
+    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(serve(config, stop=stop, started=started))
+    return 0
+
+
+async def serve(config: Config, *, stop: asyncio.Event | None = None, started: Callable[[Running], None] | None = None) -> None:
+    """`run` inside a running event loop. Signal handlers are set only when this is the main thread and no `stop` is given."""
+    counters = Counters()
+    telemetry.watch_process(counters, version=__version__)
+    meters = telemetry.meter_provider(counters, [], version=__version__)
+    journal = Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)
+    try:
+        await _serve(config, journal, counters, stop or _stop_on_signal(), started)
+    finally:
+        journal.close()
+        meters.shutdown()
+
+
+def _stop_on_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _serve(config: Config, journal: Journal, counters: Counters, stop: asyncio.Event, started: Callable[[Running], None] | None) -> None:
+    sinks = [make_sink(settings) for settings in config.sinks]
+    journal.set_readers({sink.name: {(cls, sink.encoding) for cls in sink.cls_wanted} for sink in sinks})
+    stored = journal.cursors()
+    for name in stale_cursors(list(stored), [sink.name for sink in sinks]):
+        journal.drop_cursor(name)
+    encodings = tuple(sorted({sink.encoding for sink in sinks}))
+    pipeline = Pipeline(core_settings(config), journal, encodings=encodings, now_s=time.time())
+    intake = Intake(
+        pipeline,
+        journal,
+        counters=counters,
+        max_receive_bytes=config.max_receive_bytes,
+        when_full=config.journal.when_full,
+        drop_bytes=config.journal.max_bytes // 16,
+        feeding=_collector_off,
+    )
+    _watch_core(pipeline, counters)
+    dispatchers = [
+        Dispatcher(
+            sink,
+            journal,
+            stored=stored.get(sink.name),
+            save_cursor=intake.save_cursor,
+            dead_letter=intake.dead_letter,
+            grown=intake.grown,
+            counters=counters,
+            start=settings.from_,
+            backoff=Backoff(settings.retry_initial_s, settings.retry_max_s),
+        )
+        for sink, settings in zip(sinks, config.sinks, strict=True)
+    ]
+    places = {one.name: place for one in dispatchers if (place := await one.prepare()) is not None}
+    if places:
+        journal.commit([], cursors=places)
+    sources = [make_source(settings, intake, counters, config) for settings in config.sources]
+    web = _make_web(config, counters, intake, dispatchers)
+    gc.collect()
+    gc.freeze()
+    async with asyncio.TaskGroup() as tasks:
+        committing = tasks.create_task(intake.run(), name="intake")
+        sending = [tasks.create_task(one.run(), name=f"sink {one.name}") for one in dispatchers]
+        try:
+            try:
+                for source in sources:
+                    await _listen(source.start, f"source {source.settings.name}", f"{source.settings.host}:{source.settings.port}")
+                if web is not None and config.web is not None:
+                    await _listen(web.start, "web", config.web.listen)
+                running = Running(
+                    {source.settings.name: (source.settings.host, source.port) for source in sources},
+                    None if web is None or config.web is None else (listen_address(config.web.listen)[0], web.port),
+                )
+                for name, (host, port) in running.sources.items():
+                    log.info("Source %s listens on %s:%d.", name, host, port)
+                if started is not None:
+                    started(running)
+                await stop.wait()
+                log.info("Stopping: what was received is committed and acknowledged, then sinks get %.0f s.", DRAIN_S)
+                for source in sources:
+                    await source.drain()
+                await intake.drain()
+                for one in dispatchers:
+                    await one.drain(within_s=DRAIN_S)
+                await asyncio.gather(*sending)
+                await intake.drain()
+            finally:
+                for source in sources:
+                    await source.close()
+                if web is not None:
+                    await web.stop()
+        finally:
+            for task in (*sending, committing):
+                task.cancel()
+
+
+async def _listen(start: Callable[[], object], what: str, where: str) -> None:
+    try:
+        waiting = start()
+        assert asyncio.iscoroutine(waiting)
+        await waiting
+    except OSError as error:
+        message = f"{what}: cannot listen on {where}: {error.strerror or error}"
+        raise ConfigError(message) from error
+
+
+def _make_web(config: Config, counters: Counters, intake: Intake, dispatchers: Sequence[Dispatcher]) -> WebServer | None:
+    if config.web is None:
+        return None
+    host, port = listen_address(config.web.listen)
+
+    def reasons_not_ready() -> list[str]:
+        reasons = []
+        if intake.failing is not None:
+            reasons.append(f"journal: {intake.failing}")
+        for one in dispatchers:
+            status = one.status()
+            if status.failing is not None and status.oldest_unsent_age_s >= SINK_FAILING_S:
+                reasons.append(f"sink {status.name}: nothing sent for {status.oldest_unsent_age_s:.0f} s: {status.failing}")
+        return reasons
+
+    token = config.web.metrics_token
+    return WebServer(
+        counters, host=host, port=port, reasons_not_ready=reasons_not_ready, metrics_token=None if token is None else token.reveal()
+    )
+
+
+def _watch_core(pipeline: Pipeline, counters: Counters) -> None:
+    counters.gauge(telemetry.HELD_LINES, lambda: pipeline.held_lines)
+
+
+    def entries(kinds: str) -> int:
+        return sum(box.correlator.entries.open_count[kind] for box in pipeline.boxes.values() for kind in kinds)
+
+    counters.gauge(telemetry.OPEN_ENTRIES, lambda: entries("ID"), kind="connection")
+    counters.gauge(telemetry.OPEN_ENTRIES, lambda: entries("M"), kind="message")
+    counters.gauge(telemetry.OPEN_ENTRIES, lambda: sum(len(box.correlator.entries.tombstones) for box in pipeline.boxes.values()), kind="tombstone")

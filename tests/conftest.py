@@ -1,0 +1,12 @@
+"""Settings that hold for all tests."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# No deadlines: the machine may be busy. `make nightly` tries a thousand times as many examples where a test does not say itself how many.
+settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", settings.get_profile("default"), max_examples=100_000)
+settings.load_profile("nightly" if os.environ.get("ESA_TLS_NIGHTLY") else "default")
