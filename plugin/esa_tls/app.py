@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ import msgspec
 from esa_tls import __version__, telemetry
 from esa_tls.config import Config, FluentSink, FluentSource, JsonlSink, listen_address
 from esa_tls.core.pipeline import CoreSettings, Pipeline
-from esa_tls.errors import ConfigError
+from esa_tls.errors import ConfigError, EsaTlsError
 from esa_tls.runtime.dispatch import Backoff, Dispatcher, Sink, stale_cursors
 from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.journal import Journal
@@ -171,9 +172,22 @@ async def serve(config: Config, *, stop: asyncio.Event | None = None, started: C
     journal = Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)
     try:
         await _serve(config, journal, counters, stop or _stop_on_signal(), started)
+    except* EsaTlsError as group:
+        raise _the_error(group) from group
     finally:
         journal.close()
         meters.shutdown()
+
+
+def _the_error(group: BaseExceptionGroup[EsaTlsError]) -> EsaTlsError:
+    """The one error out of a task group's, told in a sentence; what the core raised is our fault and comes with its traceback."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, EsaTlsError)
+    if error.__cause__ is not None and not isinstance(error.__cause__, EsaTlsError | OSError):
+        log.critical("The core failed; a restart goes on from the last commit.", exc_info=error.__cause__)
+    return error
 
 
 def _stop_on_signal() -> asyncio.Event:
@@ -238,6 +252,8 @@ async def _serve(config: Config, journal: Journal, counters: Counters, stop: asy
                 )
                 for name, (host, port) in running.sources.items():
                     log.info("Source %s listens on %s:%d.", name, host, port)
+                if running.web is not None:
+                    log.info("Web listens on %s:%d.", *running.web)
                 if started is not None:
                     started(running)
                 await stop.wait()
@@ -265,7 +281,9 @@ async def _listen(start: Callable[[], object], what: str, where: str) -> None:
         assert asyncio.iscoroutine(waiting)
         await waiting
     except OSError as error:
-        message = f"{what}: cannot listen on {where}: {error.strerror or error}"
+        # asyncio repeats the address in its own words; a host that cannot be resolved has a negative number
+        reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+        message = f"{what}: cannot listen on {where}: {reason}"
         raise ConfigError(message) from error
 
 

@@ -22,6 +22,18 @@ LINE = "Nov 24 14:22:57 esa1.example.net mail_logs: Info: MID %d ICID 282204970 
 CHUNK = "AAECAwQFBgcICQoLDA0ODw=="
 
 
+class TextRecord(msgspec.Struct):
+    """A record read as text."""
+
+    log: str
+
+
+class RawRecord(msgspec.Struct):
+    """A record whose line stays undecoded."""
+
+    log: msgspec.Raw
+
+
 def entries(key: str, *, metadata: bool = False, extra: dict[str, str] | None = None) -> list[Any]:
     """Entries as Fluent Bit makes them: EventTime, then the record."""
     made: list[Any] = []
@@ -86,10 +98,8 @@ def candidates() -> dict[str, float]:
     """Microseconds per line of ways to get the lines out of packed entries; the array header is given to those that need one."""
     listed = msgpack.packb(entries("log"))
     hook = {code: None for code in range(-128, 128) if code}.get
-    text = msgspec.defstruct("Text", [("log", str)])
-    raw = msgspec.defstruct("Raw", [("log", msgspec.Raw)])
-    typed_text = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, text]])  # type: ignore[valid-type]
-    typed_raw = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, raw]])  # type: ignore[valid-type]
+    typed_text = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, TextRecord]])
+    typed_raw = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, RawRecord]])
 
     def side_by_side() -> list[bytes]:
         joined = b"".join([entry[1].log for entry in typed_raw.decode(listed)])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Literal
 
 import msgpack
 
@@ -52,12 +53,26 @@ def ids_of(rows: Rows) -> list[int]:
     return [number for _, one in rows for _, _, body in one.segments for number in ids_in(one.encoding, body)]
 
 
+class _TellingCondition(asyncio.Condition):
+    """A condition that tells when somebody waits on it."""
+
+    def __init__(self, waited_on: asyncio.Event) -> None:
+        super().__init__()
+        self._waited_on = waited_on
+
+    async def wait(self) -> Literal[True]:
+        self._waited_on.set()
+        return await super().wait()
+
+
 class FakeOutbox:
     """Rows in memory, numbered from 1, with the condition that tells of new ones."""
 
     def __init__(self) -> None:
         self.rows: Rows = []
-        self.grown = asyncio.Condition()
+        self.idle = asyncio.Event()
+        """Set when a dispatcher waits for rows."""
+        self.grown: asyncio.Condition = _TellingCondition(self.idle)
         self.read_error: Exception | None = None
         self.before_read: Callable[[], None] = lambda: None
 

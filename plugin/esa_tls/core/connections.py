@@ -44,6 +44,7 @@ class Leg(msgspec.Struct, array_like=True, dict=True):
     # Encoded fragments of this leg, made when first needed; not part of the value (dict=True keeps them out of the encoding).
     json: ClassVar[Any] = None
     forward: ClassVar[Any] = None
+    otlp: ClassVar[Any] = None
     parts: ClassVar[Any] = None
 
     def in_clear(self) -> bool | None:
@@ -110,23 +111,32 @@ def describe(connection: Connection, **facts: Any) -> None:
             setattr(leg, name, value)
 
 
+def orderly(connection: Connection, break_s: int | None) -> bool:
+    """Whether the lines of the connection came complete and in their order: an unbroken feed of a source that loses nothing.
+
+    `break_s`: appliance time at which the feed was last broken. Exactly ten minutes before the beginning still counts.
+    """
+    begun_s = connection.start_s if connection.start_s is not None else connection.first_s
+    return not connection.lossy and (break_s is None or begun_s - FEED_QUIET_S > break_s)
+
+
 def absence(connection: Connection, break_s: int | None) -> str:
-    """The evidence of a `none` that rests on the absence of a TLS line; `break_s` = when the feed was last broken."""
-    if connection.lossy or (break_s is not None and (connection.start_s or 0) - FEED_QUIET_S <= break_s):
-        return ABSENCE_LOSSY
-    return ABSENCE
+    """The evidence of a `none` that rests on the absence of a TLS line."""
+    return ABSENCE if orderly(connection, break_s) else ABSENCE_LOSSY
 
 
-def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] | None) -> bool:
-    """A TLS success line (or proof of TLS). Returns True if it contradicts a decision already taken.
+def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] | None, *, break_s: int | None, proof: bool = False) -> bool:
+    """A TLS success line (or `proof` of TLS). Returns True if it contradicts a decision already taken.
 
     Outcome `success`, always; earlier `required` and failure facts stay. On an ICID a success after mail was started in clear is
-    a later STARTTLS, for later messages; it contradicts only if its stamp is before the stamp of the mail it comes after.
+    a later STARTTLS, for later messages; it contradicts only if lines may have come out of order and its stamp is before the mail's.
     """
     before = connection.leg
-    late = connection.mail and before.outcome == NONE and (before.kind == "D" or stamp_s < connection.mail_s)
-    if connection.gone and before.outcome == NONE and not connection.mail:
-        late = True
+    late = before.outcome == NONE and (
+        connection.gone
+        if not connection.mail
+        else before.kind == "D" or proof or (stamp_s < connection.mail_s and not orderly(connection, break_s))
+    )
     leg = _renew(connection)
     leg.outcome, leg.evidence = SUCCESS, LINE
     if values:
@@ -185,21 +195,39 @@ def mail_started(connection: Connection, stamp_s: int, break_s: int | None) -> N
         connection.mail_s = stamp_s
     if connection.leg.outcome == PENDING:
         _decide_without_tls_line(connection, break_s)
-    elif connection.leg.kind == "I" and connection.leg.outcome == FAILED and connection.failed_s is not None and stamp_s < connection.failed_s:
+    elif (
+        connection.leg.kind == "I"
+        and connection.leg.outcome == FAILED
+        and connection.failed_s is not None
+        and stamp_s < connection.failed_s
+        and not orderly(connection, break_s)
+    ):
         # The lines came in another order than they were written: by its stamp the mail was first, so the failure came after it.
         leg = _renew(connection)
         leg.outcome, leg.evidence = (NONE, ABSENCE_LOSSY) if connection.start_seen else (UNKNOWN, GAP)
 
 
-def leg_at(connection: Connection, stamp_s: int) -> Leg:
-    """The leg as it was for mail started at `stamp_s`: a STARTTLS stamped after it is for later messages (only lines that came out of
-    order show that)."""
+def leg_at(connection: Connection, stamp_s: int, break_s: int | None) -> Leg:
+    """The leg as it was for mail started at `stamp_s`.
+
+    Order of arrival decides, whatever the stamps say (clocks are set back) - unless lines may have come out of order: then a STARTTLS
+    that is stamped after the mail may be for later messages, and what held for this one is not known.
+    """
     leg = connection.leg
-    if leg.kind == "I" and leg.outcome == SUCCESS and connection.tls_s is not None and stamp_s < connection.tls_s:
+    later = leg.kind == "I" and leg.outcome == SUCCESS and connection.tls_s is not None and stamp_s < connection.tls_s
+    if later and not orderly(connection, break_s):
         leg = copy(leg)
         leg.__dict__.clear()
         leg.protocol = leg.cipher = leg.common_name = None
-        leg.outcome, leg.evidence = (NONE, ABSENCE_LOSSY) if connection.start_seen else (UNKNOWN, GAP)
+        leg.outcome, leg.evidence = UNKNOWN, GAP
+    return leg
+
+
+def weakened(leg: Leg) -> Leg:
+    """The same leg, with lines that may have been lost or come late."""
+    leg = copy(leg)
+    leg.__dict__.clear()
+    leg.evidence = ABSENCE_LOSSY
     return leg
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from esa_tls.core import connections
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Connection, Leg
-from esa_tls.core.correlate_messages import MessageRules
+from esa_tls.core.correlate_messages import LATE_S, MessageRules
 from esa_tls.core.entries import Entries
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import failure_class
@@ -138,16 +138,22 @@ class Correlator(MessageRules):
             entry = entries.find_connection(kind, number)
             if entry is None:
                 entry = Connection(
-                    Leg(kind, number, entries.epoch), now_s, now_s, lossy=self.lossy, first_sequence=self.sequence, last_sequence=self.sequence
+                    Leg(kind, number, entries.epoch),
+                    now_s,
+                    now_s,
+                    lossy=self.lossy,
+                    first_sequence=self.sequence,
+                    last_sequence=self.sequence,
                 )
                 entries.add(kind, number, entry)
                 entries.schedule(kind, number, entry, now_s + CONNECTION_TIMEOUT_S)
-                self.limit()
+                self.limit(entry)
         self.connection = entry
         if entry.gone:
             self.late = True
         else:
-            entry.last_s = now_s
+            clock_s = self.box.clock.time_s
+            entry.last_s = now_s if clock_s is None or clock_s - now_s <= LATE_S else clock_s
             entry.last_sequence = self.sequence
         if self.lossy:
             entry.lossy = True
@@ -219,8 +225,11 @@ class Correlator(MessageRules):
         if fact.action == "tls-data-read" and entry.leg.outcome == connections.SUCCESS:
             return entry.leg
         before = entry.leg
-        if connections.tls_succeeded(entry, now_s, fact.values):
-            self._contradict(entry, before)
+        proof = fact.action == "tls-data-read"
+        contradicts = connections.tls_succeeded(entry, now_s, fact.values, break_s=self.box.break_s, proof=proof)
+        self._corrected(entry, before, contradicts=contradicts)
+        if proof and fact.mid is not None:
+            self.proved(fact.mid, entry.leg)
         self.settled(entry)
         return entry.leg
 
@@ -233,21 +242,24 @@ class Correlator(MessageRules):
         required = fact.action == "tls-required-failed"
         before = entry.leg
         word = failure_class(fact.action, reason or "") if entry.leg.kind == "I" or not required else "required_not_negotiated"
-        if connections.tls_failed(entry, now_s, required=required, failure_class=word, reason=reason):
-            self._contradict(entry, before)
+        contradicts = connections.tls_failed(entry, now_s, required=required, failure_class=word, reason=reason)
+        self._corrected(entry, before, contradicts=contradicts)
         if entry.leg.peer is None and values.get("peer") is not None:
             connections.describe(entry, peer=values["peer"])
         self.settled(entry)
         return entry.leg
 
-    def _contradict(self, entry: Connection, before: Leg) -> None:
-        """A TLS line came after the decision: every message and attempt not yet out takes the corrected leg."""
-        self.contradicted = True
-        self.emit.count("esa_tls.contradictions")
+    def _corrected(self, entry: Connection, before: Leg, *, contradicts: bool) -> None:
+        """A TLS line came. After mail was started: every message and attempt not yet out takes the corrected leg."""
+        if contradicts:
+            self.contradicted = True
+            self.emit.count("esa_tls.contradictions")
+        elif not (entry.leg.kind == "D" and entry.mail and entry.leg.outcome != before.outcome):
+            return
         for mid in entry.mids:
             message = self.entries.find_message(mid)
             if message is not None:
-                self.correct(message, entry, before)
+                self.correct(message, entry, before, contradicts=contradicts)
 
     def _starttls_not_supported(self, fact: Fact, now_s: int) -> Leg | None:
         entry = self._named(fact, now_s)
@@ -331,10 +343,13 @@ class Correlator(MessageRules):
     def finish_connection(self, entry: Connection, end: str, time_s: int) -> None:
         """The connection is over: what is undecided is decided, its open deliveries and its record leave, a tombstone stays."""
         entry.end = end
+        evidence = entry.leg.evidence
         connections.ended(entry, self.box.break_s)
         leg = entry.leg
+        if evidence == connections.ABSENCE != leg.evidence:
+            self._weaken(entry)
         self.settled(entry)
-        for mid in entry.open_mids:
+        for mid in list(entry.open_mids):
             message = self.entries.find_message(mid)
             if message is not None and not message.gone:
                 for attempt in message.attempts:
@@ -345,6 +360,13 @@ class Correlator(MessageRules):
         entry.open_mids = []
         self.entries.bury(leg.kind, leg.number, entry, max(time_s, entry.last_s) + CONNECTION_TOMBSTONE_S)
         self._bound_tombstones()
+
+    def _weaken(self, entry: Connection) -> None:
+        """The feed broke while the connection was open: what its messages say of it rests on no more than it does itself."""
+        for mid in entry.mids:
+            message = self.entries.find_message(mid)
+            if message is not None and not message.gone:
+                self.weaken(message, entry.leg)
 
     # ----------------------------------------------------------------------------------------------------------- deadlines
 
@@ -364,14 +386,22 @@ class Correlator(MessageRules):
                 else:
                     self.finish_connection(entry, entry.end or "timeout", due_s)
 
-    def limit(self) -> None:
-        """More open entries than `max_entries`: the one whose deadline is nearest is evicted, with that reason in its record."""
+    def limit(self, made: Connection | Message) -> None:
+        """More open entries than `max_entries`: the one whose deadline is nearest is evicted, with that reason in its record.
+
+        `made` is the newest: the line that made it is about it, so it stays.
+        """
         counts = self.entries.open_count
+        spared: tuple[str, int, int] | None = None
         while counts["I"] + counts["D"] + counts["M"] > self.max_entries:
+            due_s = self.entries.heap[0][0] if self.entries.heap else 0
             due = self.entries.pop_due(1 << 62)
             if due is None:
-                return
+                break
             kind, number, entry = due
+            if entry is made:
+                spared = (kind, number, due_s)
+                continue
             if entry.gone:
                 self.entries.delete(kind, number)
                 continue
@@ -381,6 +411,9 @@ class Correlator(MessageRules):
                 self.finish_message(entry, "evicted", time_s)
             else:
                 self.finish_connection(entry, "evicted", time_s)
+        if spared is not None:
+            kind, number, due_s = spared
+            self.entries.schedule(kind, number, made, due_s)
 
     def _bound_tombstones(self) -> None:
         tombstones = self.entries.tombstones
@@ -402,9 +435,9 @@ class Correlator(MessageRules):
                 entry.dirty = True
                 self.entries.dirty.append(entry)
             if isinstance(entry, Message):
-                self.finish_message(entry, entry.end or reason, time_s)
+                self.finish_message(entry, entry.end or reason, entry.end_s or max(time_s, entry.last_s))
             else:
-                self.finish_connection(entry, reason, time_s)
+                self.finish_connection(entry, reason, max(time_s, entry.last_s))
 
     def begin_epoch(self, now_s: int) -> None:
         """The counters were reset: old open entries end by `epoch_reset`, tombstones go, new ids are new keys."""

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 from esa_tls.core import connections, messages
 from esa_tls.core.connections import Connection, Leg
 from esa_tls.core.facts import Fact
-from esa_tls.core.messages import Attempt, Message, all_final, attempt_on, complete, end_all, last_attempt, recipient, set_result, settle_leg
+from esa_tls.core.messages import (
+    Attempt,
+    Message,
+    all_final,
+    attempt_on,
+    complete,
+    end_all,
+    last_attempt,
+    recipient,
+    set_result,
+    settle_leg,
+)
 
 if TYPE_CHECKING:
     from esa_tls.core.appliance import Appliance
@@ -17,6 +28,8 @@ if TYPE_CHECKING:
 
 MESSAGE_TOMBSTONE_S = 86400
 QUARANTINE_TOMBSTONE_S = 45 * 86400
+LATE_S = 300
+"""A line stamped further behind the clock than this counts as heard of now: time-outs run on appliance time, not on old stamps."""
 
 INHERITING = frozenset({"split", "rewritten", "copy", "reinjected"})
 """Children that carry on the mail that was received; `bounce` and `notify` are new mail made on the box."""
@@ -46,7 +59,7 @@ class MessageRules:
         def _touch(self, kind: str, number: int, now_s: int) -> Connection: ...
         def settled(self, entry: Connection) -> None: ...
         def begin_epoch(self, now_s: int) -> None: ...
-        def limit(self) -> None: ...
+        def limit(self, made: Connection | Message) -> None: ...
         def _bound_tombstones(self) -> None: ...
 
     def message_handlers(self) -> dict[str, Callable[[Fact, int], Leg | None]]:
@@ -112,12 +125,17 @@ class MessageRules:
         if message.gone:
             self.late = True
             return message
-        message.last_s = now_s
+        self._heard(message, now_s)
+        return message
+
+    def _heard(self, message: Message, now_s: int) -> None:
+        """A line about an open message."""
+        clock_s = self.box.clock.time_s
+        message.last_s = now_s if clock_s is None or clock_s - now_s <= LATE_S else clock_s
         message.last_sequence = self.sequence
         if not message.dirty:
             message.dirty = True
             self.entries.dirty.append(message)
-        return message
 
     def _open(self, mid: int, now_s: int) -> Message:
         """The message of a line that may be the first of its MID that is seen."""
@@ -126,13 +144,11 @@ class MessageRules:
             message = Message(mid, self.entries.epoch, now_s, now_s, first_sequence=self.sequence, last_sequence=self.sequence)
             self.entries.add("M", mid, message)
             self.entries.schedule("M", mid, message, now_s + messages.MESSAGE_TIMEOUT_S)
-            self.limit()
+            self.limit(message)
         elif message.gone:
             self.late = True
             return message
-        message.last_s = now_s
-        message.last_sequence = self.sequence
-        self.change(message)
+        self._heard(message, now_s)
         return message
 
     def message_line(self, fact: Fact, now_s: int) -> Leg | None:
@@ -163,22 +179,22 @@ class MessageRules:
             self.begin_epoch(now_s)
         message = self._open(fact.mid, now_s)
         if message.gone or message.start_seen:
-            return message.reception
+            return message.reception if fact.icid else None
         message.start_seen = True
         message.start_s = now_s
         return self._tie(message, fact.icid, now_s)
 
     def _tie(self, message: Message, icid: int | None, now_s: int) -> Leg | None:
-        """Join the message to its reception. ICID 0: made on the box; its parent line, if any, says more."""
+        """Join the message to its reception. ICID 0: made on the box; its parent line, if any, says more. Such a line has no connection."""
         if icid is None or message.icid:
-            return message.reception
+            return message.reception if icid != 0 else None
         if icid == 0:
             if message.icid is None:
                 message.icid = 0
                 if message.parent_mid is None:
                     message.internal = True
                     message.flow = message.flow or "internal"
-            return message.reception
+            return None
         message.icid = icid
         entry = self._touch("I", icid, now_s)
         entry.end = None if entry.end == "error" and not entry.gone else entry.end
@@ -186,7 +202,7 @@ class MessageRules:
             connections.mail_started(entry, now_s, self.box.break_s)
             self.settled(entry)
         message.internal = False
-        leg = connections.leg_at(entry, now_s)
+        leg = connections.leg_at(entry, now_s, self.box.break_s)
         # A connection whose record left without a decision (it cannot be) would say pending: mail never does.
         message.reception = leg if leg.outcome != connections.PENDING else None
         if message.flow is None or message.flow == "internal":
@@ -215,13 +231,13 @@ class MessageRules:
         assert fact.mid is not None
         message = self._open(fact.mid, now_s)
         if message.gone:
-            return message, message.reception
+            return message, message.reception if fact.icid else None
         if message.icid is None and fact.icid is not None:
             return message, self._tie(message, fact.icid, now_s)
         if fact.icid:
             entry = self._touch("I", fact.icid, now_s)
             return message, message.reception if message.icid == fact.icid else entry.leg
-        return message, message.reception
+        return message, None
 
     def _message_id(self, fact: Fact, now_s: int) -> Leg | None:
         message = self._known(fact, now_s)
@@ -355,7 +371,14 @@ class MessageRules:
             result = {"recipient-bounced": "bounced", "recipients-deleted": "deleted"}.get(fact.action, "dropped")
             for rid in fact.rids or ():
                 attempt = last_attempt(message, (rid,))
-                set_result(message, attempt if attempt and not attempt.emitted else None, rid, result, now_s)
+                if attempt is not None and not attempt.emitted:
+                    # A double bounce: the attempt bounced, and there is nobody left to tell.
+                    known = recipient(message, rid)
+                    word = known.result if known.final else result
+                    set_result(message, attempt, rid, "bounced" if result == "dropped" else result, now_s)
+                    known.result = word
+                else:
+                    set_result(message, None, rid, result, now_s)
             self.reschedule(message)
         return leg
 
@@ -443,8 +466,10 @@ class MessageRules:
         if message.gone:
             return self._touch("D", fact.dcid, now_s).leg
         rids = list(fact.rids or ())
-        known = attempt_on(message, fact.dcid, fact.rids)
-        said_before = known is not None and not known.emitted and not known.results and all(rid in known.rids for rid in rids)
+        here = [one for one in message.attempts if one.dcid == fact.dcid and not one.emitted]
+        underway = {rid for one in here for rid in one.rids if rid not in one.results}
+        said_before = bool(underway) and all(rid in underway for rid in rids)
+        rids = [rid for rid in rids if rid not in underway]
         entry = self._delivery_connection(fact.dcid, message, now_s, begun=not said_before)
         if said_before:
             return entry.leg
@@ -497,7 +522,7 @@ class MessageRules:
                 _note_mid(entry, message.number, mail=False)
                 if not entry.gone:
                     entry.open_mids.append(message.number)
-            if not attempt.start_seen and entry.leg.outcome == connections.FAILED:
+            if not attempt.start_seen and not entry.mail and entry.leg.outcome == connections.FAILED:
                 result = "tls_blocked"
         elif fact.dcid is None:
             attempt = last_attempt(message, rids)
@@ -584,6 +609,9 @@ class MessageRules:
         """The delivery records of an attempt leave: one per result."""
         attempt.leg = self._leg_of(attempt)
         attempt.emitted = True
+        time_s = max(time_s, attempt.last_s)
+        if attempt.leg is not None and attempt.leg.evidence == connections.ABSENCE:
+            attempt.leg = self._as_evident(attempt.leg)
         settle_leg(message, attempt)
         self.change(message)
         for result, rids in messages.results_of(attempt).items():
@@ -599,35 +627,72 @@ class MessageRules:
 
     # ----------------------------------------------------------------------------------------------------------------- end
 
-    def correct(self, message: Message, entry: Connection, before: Leg) -> None:
+    def _as_evident(self, leg: Leg) -> Leg:
+        """A leg of evidence `absence` on its way into a record: the feed may have broken since, while the connection was open."""
+        entry = self.entries.find_connection(leg.kind, leg.number)
+        if entry is not None and not entry.gone and connections.absence(entry, self.box.break_s) != connections.ABSENCE:
+            return connections.weakened(leg)
+        return leg
+
+    def weaken(self, message: Message, leg: Leg) -> None:
+        """The evidence of a connection that ended is `absence_lossy` after all."""
+        if message.reception is not None and _same(message.reception, leg) and message.reception.evidence == connections.ABSENCE:
+            self._inherited(message, connections.weakened(message.reception), contradicts=False)
+        for attempt in message.attempts:
+            if attempt.leg is not None and _same(attempt.leg, leg) and attempt.leg.evidence == connections.ABSENCE:
+                attempt.leg = connections.weakened(attempt.leg)
+                self.change(message)
+
+    def proved(self, mid: int, leg: Leg) -> None:
+        """Data of this message came through TLS: that is more than what was known when it was started."""
+        message = self.entries.find_message(mid)
+        if message is None or message.gone or message.reception is None or not _same(message.reception, leg):
+            return
+        before = message.reception.outcome
+        if before != connections.SUCCESS:
+            self._inherited(message, leg, contradicts=before == connections.NONE)
+
+    def _inherited(self, message: Message, leg: Leg, *, contradicts: bool) -> None:
+        """Another snapshot of the reception, for the message and the children that took it over from it."""
+        waiting, done = [message], set()
+        while waiting:
+            heir = waiting.pop()
+            if heir.gone or heir.number in done:
+                continue
+            done.add(heir.number)
+            heir.reception = leg
+            heir.contradiction = heir.contradiction or contradicts
+            self.change(heir)
+            children = (self.entries.find_message(mid) for mid in heir.child_mids)
+            waiting += [
+                child
+                for child in children
+                if child is not None and child.child_kind in INHERITING and child.reception is not None and _same(child.reception, leg)
+            ]
+
+    def correct(self, message: Message, entry: Connection, before: Leg, *, contradicts: bool) -> None:
         """A TLS line came late: take the corrected leg where the record is not yet out."""
         if message.gone:
             return
         if entry.leg.kind == "I":
             same = message.reception is not None and message.reception.number == entry.leg.number and message.icid
             if same and message.reception is not None and message.reception.outcome == before.outcome:
-                leg = connections.leg_at(entry, message.start_s if message.start_s is not None else message.first_s)
+                leg = connections.leg_at(entry, message.start_s if message.start_s is not None else message.first_s, self.box.break_s)
                 if leg.outcome == connections.SUCCESS:
-                    message.reception = leg
-                    message.contradiction = True
-                    self.change(message)
-                    for mid in message.child_mids:
-                        child = self.entries.find_message(mid)
-                        if child is not None and not child.gone and child.child_kind in INHERITING:
-                            child.reception, child.contradiction = leg, True
-                            self.change(child)
+                    self._inherited(message, leg, contradicts=True)
         else:
             for attempt in message.attempts:
                 if attempt.dcid == entry.leg.number:
-                    message.contradiction = True
+                    message.contradiction = message.contradiction or contradicts
                     attempt.leg = entry.leg
                     settle_leg(message, attempt)
                     self.change(message)
 
     def message_due(self, message: Message, now_s: int) -> None:
         """A deadline of the message came up: a delivery that waited for its Response, or the message itself."""
+        limit_s = min(now_s, messages.over_s(message))  # so that it does not matter how often the clock is looked at
         for attempt in message.attempts:
-            if not attempt.emitted and complete(attempt) and attempt.last_s + messages.RESPONSE_WAIT_S <= now_s:
+            if not attempt.emitted and complete(attempt) and attempt.last_s + messages.RESPONSE_WAIT_S <= limit_s:
                 self.emit_attempt(message, attempt, attempt.last_s + messages.RESPONSE_WAIT_S)
         due_s = messages.due_s(message)
         if due_s > now_s:
@@ -643,6 +708,8 @@ class MessageRules:
     def finish_message(self, message: Message, end: str, time_s: int) -> None:
         """The message is over: open deliveries and its record leave, a tombstone stays."""
         message.end = end
+        if message.reception is not None and message.reception.evidence == connections.ABSENCE:
+            message.reception = self._as_evident(message.reception)
         for attempt in message.attempts:
             if not attempt.emitted:
                 self.emit_attempt(message, attempt, time_s)
@@ -656,6 +723,10 @@ class MessageRules:
         self.change(message)
         self.entries.bury("M", message.number, message, max(time_s, message.last_s) + tombstone_s)
         self._bound_tombstones()
+
+
+def _same(one: Leg, other: Leg) -> bool:
+    return one.number == other.number and one.kind == other.kind and one.epoch == other.epoch
 
 
 def _note_mid(entry: Connection, mid: int, *, mail: bool = True) -> None:

@@ -14,101 +14,15 @@ from typing import Any
 import msgspec
 
 from esa_tls.core.connections import Leg
-from esa_tls.core.facts import Fact
+from esa_tls.core.encode_otlp import OtlpRecords
+from esa_tls.core.line_record import NO_LINE, Line, action_key, line_dict, log_of, own_of
 from esa_tls.core.prefix import Prefix
 from esa_tls.core.records import ACTIONS, facts_of, iso, triple
 
+__all__ = ["Encoder", "ForwardEntries", "JsonLines", "Line", "created_text", "encoder", "event_time", "line_dict"]
+
 _json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
-
-
-class Line(msgspec.Struct, array_like=True):
-    """A line on its way into a record: what is left to say beside its prefix and its leg."""
-
-    text: str
-    fact: Fact
-    record_hash: str
-    sequence: int
-    created: str
-    flags: tuple[str, ...] = ()
-    raw_base64: str | None = None
-
-
-def _own_of(prefix: Prefix, line: Line) -> dict[str, Any]:
-    facts = prefix.facts
-    own: dict[str, Any] = {"record": "line", "appliance": facts.appliance, "epoch": prefix.epoch, "time_source": facts.time_source}
-    if facts.log_name:
-        own["log_name"] = facts.log_name
-    flags = facts.flags + line.flags
-    if flags:
-        own["flags"] = sorted(set(flags))
-    if line.raw_base64 is not None:
-        own["raw_base64"] = line.raw_base64
-    return own
-
-
-def _log_of(prefix: Prefix) -> dict[str, Any]:
-    facts = prefix.facts
-    log: dict[str, Any] = {}
-    if facts.level:
-        log["level"] = facts.level
-    if facts.file_path:
-        log["file"] = {"path": facts.file_path}
-    syslog: dict[str, Any] = {}
-    if facts.priority is not None:
-        syslog["priority"] = facts.priority
-    if facts.appname:
-        syslog["appname"] = facts.appname
-    if syslog:
-        log["syslog"] = syslog
-    return log
-
-
-def action_key(fact: Fact) -> str:
-    """The action whose category and types hold: a HAT decision that refuses is another one."""
-    if fact.action == "hat-decided" and fact.values and str(fact.values.get("policy", "")).upper() in ("REJECT", "TCPREFUSE"):
-        return "hat-denied"
-    return fact.action
-
-
-def line_dict(prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> dict[str, Any]:
-    """The `line` record as nested dicts: the reference for both splices."""
-    fact = line.fact
-    key = action_key(fact)
-    category, types = ACTIONS[key]
-    record: dict[str, Any] = {
-        "@timestamp": prefix.iso,
-        "event": {
-            "id": prefix.time_id + line.record_hash,
-            "action": fact.action,
-            "category": [category],
-            "type": list(types),
-            "sequence": line.sequence,
-            "created": line.created,
-            "original": line.text,
-        },
-        "host": {"name": prefix.appliance},
-    }
-    own = _own_of(prefix, line)
-    record["cisco_esa"] = own
-    if leg is not None:
-        leg_own, beside = triple(prefix.appliance, leg)
-        own.update(leg_own)
-        record.update(beside)
-    if fact.mid is not None:
-        own["mid"] = fact.mid
-    if fact.rids:
-        own["rids"] = list(fact.rids[:100])
-    log = _log_of(prefix)
-    if log:
-        record["log"] = log
-    facts_own, facts_beside = facts_of(fact) or ({}, {})
-    own.update(facts_own)
-    observed = {**observer, **facts_beside.pop("observer", {})}
-    if observed:
-        record["observer"] = observed
-    record.update(facts_beside)
-    return record
 
 
 def _action_piece_json(key: str) -> str:
@@ -138,7 +52,7 @@ class JsonLines:
         before_id, before_epoch, after, log, observed = pieces
         fact = line.fact
         if line.flags or line.raw_base64 is not None:
-            before_epoch = f'}},"host":{{"name":{_json(prefix.appliance).decode()}}},"cisco_esa":{_json(_own_of(prefix, line))[:-1].decode()}'
+            before_epoch = f'}},"host":{{"name":{_json(prefix.appliance).decode()}}},"cisco_esa":{_json(own_of(prefix, line))[:-1].decode()}'
         key = fact.action
         if key == "hat-decided":
             key = action_key(fact)
@@ -168,8 +82,8 @@ class JsonLines:
         )
 
     def _prefix_pieces(self, prefix: Prefix, observer: dict[str, str]) -> tuple[str, str, str, str, str]:
-        own = _json(_own_of(prefix, _NO_LINE))[:-1].decode()
-        log = _log_of(prefix)
+        own = _json(own_of(prefix, NO_LINE))[:-1].decode()
+        log = log_of(prefix)
         return (
             f'{{"@timestamp":"{prefix.iso}","event":{{"id":"{prefix.time_id}',
             f'}},"host":{{"name":{_json(prefix.appliance).decode()}}},"cisco_esa":{own}',
@@ -244,7 +158,7 @@ class ForwardEntries:
         entry, before_id, before_own, own_count, own, beside_count, beside = pieces
         fact = line.fact
         if line.flags or line.raw_base64 is not None:
-            base = _own_of(prefix, line)
+            base = own_of(prefix, line)
             own_count, own = len(base), _map_body(base)
         key = fact.action
         if key == "hat-decided":
@@ -272,7 +186,7 @@ class ForwardEntries:
                 if observer and "observer" in facts_beside:
                     # The prefix's observer is already in `beside`: make that part again with both.
                     facts_beside["observer"] = {**observer, **facts_beside["observer"]}
-                    log = _log_of(prefix)
+                    log = log_of(prefix)
                     beside_count -= (1 if log else 0) + 1
                     beside = b""
                     if leg is not None:
@@ -299,9 +213,9 @@ class ForwardEntries:
         )
 
     def _prefix_pieces(self, prefix: Prefix, observer: dict[str, str]) -> tuple[bytes, bytes, bytes, int, bytes, int, bytes]:
-        base = _own_of(prefix, _NO_LINE)
+        base = own_of(prefix, NO_LINE)
         beside: dict[str, Any] = {}
-        log = _log_of(prefix)
+        log = log_of(prefix)
         if log:
             beside["log"] = log
         if observer:
@@ -338,18 +252,18 @@ def _leg_forward(appliance: str, leg: Leg) -> tuple[int, bytes, int, bytes]:
     return len(own), _map_body(own), len(beside), _map_body(beside)
 
 
-_NO_LINE = Line("", Fact("unrecognised"), "", 0, "")
-
-Encoder = JsonLines | ForwardEntries
+Encoder = JsonLines | ForwardEntries | OtlpRecords
 
 
 def encoder(name: str) -> Encoder:
-    """The encoder of this name: `json` or `forward`."""
+    """The encoder of this name: `json`, `forward` or `otlp`."""
     match name:
         case "json":
             return JsonLines()
         case "forward":
             return ForwardEntries()
+        case "otlp":
+            return OtlpRecords()
         case _:
             message = f"no encoding {name}"
             raise ValueError(message)

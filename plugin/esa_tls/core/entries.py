@@ -170,7 +170,8 @@ class Entries:
                 kept = set().union(*(written for written, _ in self.underway))
                 surplus = len(cache) - cache_entries + cache_entries // 10
                 for number, entry in list(cache.items())[:surplus]:  # type: ignore[assignment]
-                    if not entry.dirty and id(entry) not in kept:
+                    # Held lines are let go through the entry itself, so it must stay the only one.
+                    if not entry.dirty and id(entry) not in kept and not (isinstance(entry, Connection) and entry.held):
                         del cache[number]
 
     def load(self) -> list[Connection]:

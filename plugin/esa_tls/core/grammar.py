@@ -39,8 +39,8 @@ def parse(body: str) -> Fact:
             if mid >= 0:
                 row = MID_ROWS.get(words[2])
                 fact = row(mid, words) if row is not None else mid_text(mid, words)
-            else:
-                fact = mid_traced(token)
+        if fact is None and len(words) > 1 and words[1][-1:] == ":":
+            fact = mid_traced(words[1])
     else:
         opener = _OPENERS.get(first)
         if opener is not None:

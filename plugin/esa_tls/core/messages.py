@@ -14,6 +14,9 @@ PENDING = "pending"
 FINAL = frozenset({"delivered", "bounced", "deleted", "dropped", "quarantined", "moved", "uncertain"})
 """Results after which nothing is waited for; `tls_blocked` is final only when a bounce said so."""
 
+_OUTDO_ERROR = frozenset({"bounced", "uncertain", "delivered"})
+"""What replaces a `connection_error`: lines that say more."""
+
 RESPONSE_WAIT_S = 2
 SETTLE_S = 900
 MESSAGE_TIMEOUT_S = 8 * 86400
@@ -21,7 +24,10 @@ QUARANTINE_TIMEOUT_S = 45 * 86400
 
 
 class Recipient(msgspec.Struct, array_like=True):
-    """One RID. `leg_outcome`, `in_clear`: of the leg it was delivered on (or last tried on)."""
+    """One RID. `leg_outcome`, `in_clear`: of the leg it was delivered on, that of the attempt `by` (its ordinal), or blocked on.
+
+    `blocked`: its last attempt ended for want of TLS, whatever became of it afterwards without another attempt.
+    """
 
     rid: int
     address: str | None = None
@@ -30,6 +36,8 @@ class Recipient(msgspec.Struct, array_like=True):
     leg_outcome: str | None = None
     in_clear: bool | None = None
     delivered: bool = False
+    by: int = 0
+    blocked: bool = False
 
 
 class Attempt(msgspec.Struct, array_like=True):
@@ -128,7 +136,10 @@ def add_attempt(message: Message, dcid: int | None, rids: list[int], stamp_s: in
     attempt = Attempt(message.attempt_count, dcid, rids, stamp_s, stamp_s, leg, start_seen, {})
     message.attempts.append(attempt)
     for rid in rids:
-        recipient(message, rid)
+        known = recipient(message, rid)
+        if start_seen and known.blocked and not known.final:
+            # Mail is on its way again: whether it arrives is not known.
+            known.result, known.blocked, known.leg_outcome = PENDING, False, None
     return attempt
 
 
@@ -142,30 +153,41 @@ def set_result(message: Message, attempt: Attempt | None, rid: int, result: str,
         if rid not in attempt.rids:
             attempt.rids.append(rid)
         before = attempt.results.get(rid)
-        if before is None or (before == "uncertain" and result == "delivered") or (before == "connection_error" and result == "bounced"):
+        if before is None or (before == "uncertain" and result == "delivered") or (before == "connection_error" and result in _OUTDO_ERROR):
             attempt.results[rid] = result
             attempt.last_s = stamp_s
     known = recipient(message, rid)
     if known.delivered:
         return
+    if attempt is not None and not known.final:
+        known.blocked = result == "tls_blocked"
     if result == "delivered":
         known.result, known.final, known.delivered = "delivered", True, True
+        known.by = attempt.ordinal if attempt is not None else 0
+    elif known.final:
+        return
     elif result in ("delayed", "connection_error", "unknown"):
-        if not known.final:
-            known.result = PENDING
+        known.result = PENDING
     elif result == "tls_blocked":
-        if not known.final:
-            known.result, known.final = "tls_blocked", final
-    elif not known.final or result == "moved":
+        known.result, known.final = "tls_blocked", final
+    else:
         known.result, known.final = result, True
+        known.by = attempt.ordinal if attempt is not None else 0
 
 
 def settle_leg(message: Message, attempt: Attempt) -> None:
-    """Write the attempt's leg into the recipients that were delivered (or may have been) on it."""
+    """Write the attempt's leg into the recipients that were delivered (or may have been) on it, and not on another before.
+
+    Those that were blocked for want of TLS get its outcome; no mail went there, so nothing is in clear.
+    """
     leg = attempt.leg
     for rid, result in attempt.results.items():
-        if result in ("delivered", "uncertain"):
-            known = recipient(message, rid)
+        known = recipient(message, rid)
+        if result == "tls_blocked" and known.result == "tls_blocked" and leg is not None:
+            known.leg_outcome, known.in_clear = leg.outcome, None
+        elif result in ("delivered", "uncertain"):
+            if known.by != attempt.ordinal:
+                continue
             if leg is None:
                 known.leg_outcome, known.in_clear = None, None
             else:
@@ -202,16 +224,20 @@ def all_final(message: Message) -> bool:
     return bool(message.recipients) and all(known.final for known in message.recipients)
 
 
+def over_s(message: Message) -> int:
+    """The appliance time at which the message is over if nothing more is said of it."""
+    if message.end_s:
+        return message.end_s + RESPONSE_WAIT_S
+    if message.quarantines:
+        return message.last_s + QUARANTINE_TIMEOUT_S
+    if all_final(message) or message.aborted:
+        return message.last_s + SETTLE_S
+    return message.last_s + MESSAGE_TIMEOUT_S
+
+
 def due_s(message: Message) -> int:
     """The appliance time at which something is to be done about the message: a delivery or the message itself is due."""
-    if message.end_s:
-        due = message.end_s + RESPONSE_WAIT_S
-    elif message.quarantines:
-        due = message.last_s + QUARANTINE_TIMEOUT_S
-    elif all_final(message) or message.aborted:
-        due = message.last_s + SETTLE_S
-    else:
-        due = message.last_s + MESSAGE_TIMEOUT_S
+    due = over_s(message)
     for attempt in message.attempts:
         if not attempt.emitted and complete(attempt):
             due = min(due, attempt.last_s + RESPONSE_WAIT_S)

@@ -19,8 +19,15 @@ _ORDER: tuple[tuple[str, ...], ...] = (
     ("starttls-not-supported", "certificate-verified"),
     ("tls-succeeded",),
     ("tls-failed", "tls-required-failed"),
-    ("tls-data-read", "smtp-auth", "smtp-auth-required", "sender-verification", "address-invalid", "command-refused", "recipients-throttled"),
-    ("message-split", "message-rewritten", "message-copied", "bounce-generated", "message-reinjected"),
+    (
+        "tls-data-read",
+        "smtp-auth",
+        "smtp-auth-required",
+        "sender-verification",
+        "address-invalid",
+        "command-refused",
+        "recipients-throttled",
+    ),
     ("message-started",),
     ("sender-accepted",),
     ("recipient-accepted", "recipient-rejected", "bounce-verification"),
@@ -28,6 +35,7 @@ _ORDER: tuple[tuple[str, ...], ...] = (
     ("message-id", "subject"),
     ("message-received", "message-summarised"),
     ("policy-matched",),
+    ("message-split", "message-rewritten", "message-copied", "bounce-generated", "message-reinjected"),
 )
 """What comes before the ordinary lines of a message (scanning, quarantine, queue)."""
 
@@ -51,17 +59,25 @@ _RANKS = {action: number for number, actions in enumerate(_ORDER) for action in 
 }
 
 
+_CHILDREN = _RANKS["message-split"]
+
+
 class Waiting(msgspec.Struct, array_like=True):
-    """A line in the reorder window. `again`: it was seen before and changes nothing."""
+    """A line in the reorder window. `again`: it was seen before and changes nothing; `left`: its record has left already."""
 
     line: Line
     prefix: PrefixFacts
     stamp_s: int
     rank: int
-    lossy: bool
     again: bool = False
+    left: bool = False
 
 
 def rank(fact: Fact) -> int:
     """Where a line stands among those of its second."""
     return _RANKS.get(fact.action, _MIDDLE)
+
+
+def place(one: Waiting) -> tuple[int, int, int, int]:
+    """The sort key of a waiting line. Lines about children stand in the order of the children, so that ancestors come first."""
+    return one.stamp_s, one.rank, (one.line.fact.mid or 0) if one.rank == _CHILDREN else 0, one.line.sequence

@@ -31,15 +31,19 @@ from esa_tls.core.grammar import parse, shape_of
 from esa_tls.core.ids import DIGEST_BYTES, mask, summary_id
 from esa_tls.core.line import Framing, frame
 from esa_tls.core.messages import Attempt, Message
-from esa_tls.core.order import Waiting, rank
+from esa_tls.core.order import Waiting, place, rank
 from esa_tls.core.prefix import Prefix, PrefixFacts, id_mask
+from esa_tls.core.records_consolidated import consolidated
 from esa_tls.core.seen import Seen
-from esa_tls.core.state import State, appliance_key, waiting_key, waiting_prefix
+from esa_tls.core.state import State, appliance_key, stream_key, waiting_key, waiting_prefix
 
 IDLE_S = 86400
 """After so long without a line the wall clock expires an appliance's entries."""
 
 MAX_PREFIXES = 4096
+PREFIXES_S = 43_200
+"""How long prefixes are kept: what stands in them for good is a year that was inferred."""
+
 MAX_SHAPES = 1000
 
 CONSOLIDATED_MASK = mask("consolidated")
@@ -77,18 +81,35 @@ class CoreSettings(msgspec.Struct, frozen=True):
 
 
 class Hold(msgspec.Struct, array_like=True):
-    """A finished line that cannot leave yet: its connection is undecided, or its stamp is (then with the leg it belongs to)."""
+    """A line that cannot leave yet: its connection is undecided, or (`Appliance.candidate`) its stamp is.
+
+    Of a candidate: `again`: the line was seen before and changes nothing; `left`: its record could not wait and has left.
+    """
 
     line: Line
     prefix: PrefixFacts
     epoch: int
-    leg: Leg | None = None
+    again: bool = False
+    left: bool = False
+
+
+class Tail(msgspec.Struct, array_like=True):
+    """What is kept of a stream for the lines that follow: the last prefix, and whether its lines carry times."""
+
+    facts: PrefixFacts | None = None
+    timed: bool = False
+
+
+_decode_tail = msgspec.msgpack.Decoder(Tail).decode
 
 
 class Box:
     """One appliance at work: its kept state, its correlator, the window of seen bodies, and what waits."""
 
-    __slots__ = ("arrived_s", "candidate_s", "changed", "correlator", "deleted", "holding", "observer", "seen", "sessions", "state", "waiting", "written", "zone")
+    __slots__ = (
+        *("arrived_s", "batch", "candidate_s", "changed", "correlator", "deleted", "holding", "observer", "seen", "sessions", "state"),
+        *("waiting", "written", "zone"),
+    )
 
     def __init__(self, state: Appliance, correlator: Correlator, seen: Seen, zone: ZoneInfo) -> None:
         self.state = state
@@ -98,6 +119,8 @@ class Box:
         self.observer = state.observer()
         self.sessions: set[int] = set()
         self.arrived_s = 0.0
+        self.batch = 0
+        """The last batch that had lines of this appliance."""
         self.changed = False
         self.holding: deque[tuple[float, Connection]] = deque()
         self.waiting: dict[int, Waiting] = {}
@@ -111,13 +134,17 @@ class Box:
 class Stream:
     """What is kept per origin: prefixes seen, and the line before (for continuations)."""
 
-    __slots__ = ("last", "length", "prefixes", "timed")
+    __slots__ = ("key", "last", "length", "prefixes", "sealed", "since_s", "timed")
 
-    def __init__(self) -> None:
+    def __init__(self, key: bytes, tail: Tail, since_s: float) -> None:
+        self.key = key
         self.prefixes: dict[str, Prefix] = {}
+        self.since_s = since_s
+        """Since when prefixes have been collected: inferred years are good for a while only."""
         self.length = 0
-        self.last: Prefix | None = None
-        self.timed = False
+        self.last = tail.facts
+        self.timed = tail.timed
+        self.sealed: PrefixFacts | None = tail.facts
 
 
 class Pipeline:
@@ -134,6 +161,7 @@ class Pipeline:
         self.shapes: dict[str, int] = {}
         self.held_lines = 0
         self.lines = 0
+        self.batches = 0
         self.keys: list[bytes] = []
         self.created = created_text(now_s)
         self.now_s = now_s
@@ -196,16 +224,16 @@ class Pipeline:
         """Take a batch. Everything it led to is in the next `seal`."""
         self.now_s = max(now_s, self.now_s)
         self.created = created_text(batch.received_s or now_s)
+        self.batches += 1
         if batch.key is not None:
             self.keys.append(batch.key)
         for run in batch.runs:
             self._feed_run(run, batch.session)
 
-    def _feed_run(self, run: Run, session: int) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot loop, flat on purpose
+    def _feed_run(self, run: Run, session: int) -> None:
+        """The hot loop, flat on purpose."""
         origin = run.origin
-        stream = self.streams.get(origin)
-        if stream is None:
-            stream = self.streams[origin] = Stream()
+        stream = self.streams.get(origin) or self._stream(origin)
         prefixes = stream.prefixes
         length = stream.length
         last: Prefix | None = None
@@ -213,7 +241,7 @@ class Pipeline:
         one = encoders[0] if len(encoders) == 1 else None
         created = self.created
         immediate = self.settings.emit_immediately
-        box: Box | None = None
+        box: Any = None  # a Box from the first line on
         flags = run.flags
         times = run.sender_times_s
         index = -1
@@ -239,7 +267,8 @@ class Pipeline:
                     clock = kept.clock
                     current, former = seen.current, seen.former
                     digests = seen.digests
-                stream.last = last = prefix
+                last = prefix
+                stream.last = prefix.facts
                 mark, dropped = seen.enter(prefix.stamp_s, prefix.facts.log_number)
                 if dropped:
                     box.deleted += dropped
@@ -269,12 +298,14 @@ class Pipeline:
                 waiting = False
             else:
                 time_s, waiting = self._advance(box, stamp_s)
-                current, former = seen.current, seen.former
             line = Line(text, fact, f"{hashed:018x}", sequence, created, ("duplicate",) if duplicate else (), encoded)
             if duplicate:
                 self.count("esa_tls.lines.duplicate")
+            if waiting:
+                self._candidate(box, prefix, line, again=again)
+                continue
             if reorder_s:
-                self._wait(box, prefix, line, time_s, lossy=lossy, again=again)
+                self._wait(box, prefix, line, time_s, again=again)
                 continue
             if again:
                 leg = correlator.locate(fact)
@@ -290,9 +321,6 @@ class Pipeline:
                     self._release(box, correlator)
                 if kept.epoch != prefix.epoch:
                     prefix = Prefix(prefix.facts, box, epoch=kept.epoch)
-            if waiting:
-                kept.candidate, box.candidate_s = Hold(line, prefix.facts, prefix.epoch, leg), self.now_s
-                continue
             if leg is not None and leg.outcome == PENDING and not immediate and correlator.connection is not None:
                 self._hold(box, correlator.connection, prefix, line)
                 continue
@@ -303,6 +331,13 @@ class Pipeline:
                     each.line(prefix, line, leg, box.observer)
         stream.length = length
 
+    def _stream(self, origin: Origin) -> Stream:
+        """Lines of an origin come for the first time since the start."""
+        key = stream_key(blake2b(_encode(origin), digest_size=DIGEST_BYTES).digest())
+        value = self.state.get(key)
+        stream = self.streams[origin] = Stream(key, Tail() if value is None else _decode_tail(value), self.now_s)
+        return stream
+
     def _entered(self, box: Box, session: int, stamp_s: int) -> None:
         """Lines of this appliance follow: is its feed still unbroken?"""
         box.changed = True
@@ -311,6 +346,9 @@ class Pipeline:
         if session not in box.sessions:
             box.sessions.add(session)
             self.sessions.setdefault(session, set()).add(kept.name)
+        if box.batch == self.batches:
+            return
+        box.batch = self.batches
         time_s = kept.clock.time_s
         late = self.settings.late_batches and time_s is not None and stamp_s < time_s
         first = time_s is None and self.settings.starts_broken
@@ -328,8 +366,9 @@ class Pipeline:
 
     def break_feed(self, appliance: str | None = None) -> None:
         """The feed of an appliance (None: of all) is no longer unbroken: a batch was refused, or requests overlap."""
-        for box in self.boxes.values() if appliance is None else [self.boxes[appliance]]:
-            self._break(box, None, "refused")
+        for name, box in self.boxes.items():
+            if appliance is None or appliance == name:
+                self._break(box, None, "refused")
 
     def close_session(self, session: int, *, clean: bool) -> None:
         """A sender's session ended; not `clean`: it had a frame that was not acknowledged."""
@@ -353,18 +392,22 @@ class Pipeline:
         if framing is None:
             return self._no_prefix(stream, origin, sender_s, flags)
         box = self._appliance_of(origin, framing)
+        if self.now_s - stream.since_s > PREFIXES_S:
+            stream.prefixes.clear()
+            stream.since_s = self.now_s
         reference_s = self.settings.year_reference_s or self.now_s
         time_s = box.state.clock.time_s
         if framing.year is None and self.settings.hold_by_event_time and time_s is not None:
             reference_s = time_s
         resolved = resolve(framing, zone=box.zone, reference_s=reference_s, appliance_time_s=time_s)
-        cached = True
+        # A line of the consolidated log may share the prefix of others up to its level; flags hold for one run.
+        cached = framing.level is not None and not flags
         if resolved is not None:
             stream.timed = True
             stamp_s, source = resolved.stamp_s, "line"
             if resolved.year_inferred:
                 flags = (*flags, "year_inferred")
-            cached = not resolved.ambiguous
+            cached = cached and not resolved.ambiguous
         else:
             stamp_s, source = (int(sender_s), "sender") if sender_s is not None else (int(self.now_s), "received")
             cached = False
@@ -390,11 +433,11 @@ class Pipeline:
             length=framing.length,
             body_at=body_at,
         )
-        if framing.host and box.state.hostname is None:
+        if framing.host and origin.trust_host and box.state.hostname is None:
             box.state.hostname = framing.host
             self._observer_changed(box)
         prefix = Prefix(facts, box, epoch=box.state.epoch)
-        if cached and not flags:
+        if cached:
             if len(stream.prefixes) >= MAX_PREFIXES:
                 stream.prefixes.clear()
             stream.prefixes[text[: framing.length]] = prefix
@@ -404,7 +447,8 @@ class Pipeline:
         """A line without a known prefix: a continuation of the one before, or of an unknown kind. It is never parsed."""
         before = stream.last
         if before is not None:
-            box, stamp_s, source, log_number, log_name = before.box, before.stamp_s, before.facts.time_source, before.facts.log_number, before.facts.log_name
+            box = self.boxes.get(before.appliance) or self._box(Appliance(before.appliance))
+            stamp_s, source, log_number, log_name = before.stamp_s, before.time_source, before.log_number, before.log_name
             flags = (*flags, "continuation")
         else:
             box = self._appliance_of(origin, None)
@@ -430,44 +474,81 @@ class Pipeline:
     def _forget_prefixes(self, box: Box) -> None:
         """What is cached per prefix (epoch, observer) is no longer right."""
         for stream in self.streams.values():
-            for text in [text for text, prefix in stream.prefixes.items() if prefix.box is box]:
-                del stream.prefixes[text]
+            for text, prefix in list(stream.prefixes.items()):
+                if prefix.box is box:
+                    prefix.json = prefix.forward = prefix.otlp = None  # the line that brought the change still uses it
+                    del stream.prefixes[text]
 
     # ------------------------------------------------------------------------------------------------------------------ time
 
     def _advance(self, box: Box, stamp_s: int) -> tuple[int, bool]:
         """The clock's long way: what a stamp does to the appliance time. Returns (time to use for the line, it is a candidate)."""
         clock = box.state.clock
-        before_s = clock.time_s
+        before_s, candidate_s = clock.time_s, clock.candidate_s
         verdict = clock.accept(stamp_s)
-        if verdict & (Verdict.CONFIRMED | Verdict.REFUTED):
-            self._candidate_goes(box, bad=bool(verdict & Verdict.REFUTED))
         time_s = clock.time_s
         assert time_s is not None
+        if verdict & Verdict.CONFIRMED:
+            assert candidate_s is not None
+            self._moved(box, candidate_s)
+            self._candidate_decided(box, bad=False)
+        elif verdict & Verdict.REFUTED:
+            self._candidate_decided(box, bad=True)
         if verdict & Verdict.REBASED and before_s is not None:
             self._rebase(box, before_s - time_s)
         elif time_s != before_s:
-            self._order(box, time_s)
-            box.correlator.expire(time_s - box.state.lag_s)
-            if self.settings.hold_by_event_time:
-                self._let_go(box, time_s)
-        if verdict & Verdict.WAITING:
-            return time_s, True
-        return stamp_s, False
+            self._moved(box, time_s)
+        return stamp_s, bool(verdict & Verdict.WAITING)
 
-    def _candidate_goes(self, box: Box, *, bad: bool) -> None:
-        """The record of the line whose stamp was far ahead leaves."""
-        kept, box.state.candidate = box.state.candidate, None
-        if kept is None:
+    def _moved(self, box: Box, time_s: int) -> None:
+        """The appliance time went on."""
+        self._order(box, time_s)
+        box.correlator.expire(time_s - box.state.lag_s)
+        if self.settings.hold_by_event_time:
+            self._let_go(box, time_s)
+
+    def _candidate(self, box: Box, prefix: Prefix, line: Line, *, again: bool) -> None:
+        """A line stamped far ahead of the clock: the next line decides when it was, and only then it has its effect."""
+        box.state.candidate, box.candidate_s = Hold(line, prefix.facts, prefix.epoch, again), self.now_s
+        if self.settings.emit_immediately:
+            self._candidate_leaves(box)
+
+    def _candidate_of(self, box: Box) -> Hold | None:
+        kept = box.state.candidate
+        if kept is None or isinstance(kept, Hold):
+            return kept
+        box.state.candidate = hold = msgspec.convert(kept, Hold)
+        return hold
+
+    def _candidate_leaves(self, box: Box) -> None:
+        """Its record cannot wait for the next line; its effect can."""
+        hold = self._candidate_of(box)
+        if hold is not None and not hold.left:
+            hold.left = box.changed = True
+            self._put_early(box, Prefix(hold.prefix, box, epoch=hold.epoch), hold.line)
+
+    def _candidate_decided(self, box: Box, *, bad: bool) -> None:
+        """The next line came (or none will): the candidate has its effect, at its own time or (`bad`) at the appliance's."""
+        hold, box.state.candidate = self._candidate_of(box), None
+        if hold is None:
             return
-        hold = kept if isinstance(kept, Hold) else msgspec.convert(kept, Hold)
+        box.changed = True
+        line, time_s = hold.line, box.state.clock.time_s
+        stamp_s = time_s if bad and time_s is not None else hold.prefix.stamp_s
         if bad:
-            hold.line.flags = (*hold.line.flags, "bad_time")
+            line.flags = (*line.flags, "bad_time")
             self.count("esa_tls.lines.bad_time")
-        self._put(box, Prefix(hold.prefix, box, epoch=hold.epoch), hold.line, hold.leg)
+        if hold.prefix.reorder_s:
+            self._wait(box, Prefix(hold.prefix, box, epoch=box.state.epoch), line, stamp_s, again=hold.again, left=hold.left)
+        else:
+            self._take(box, hold.prefix, line, stamp_s, again=hold.again, left=hold.left)
 
     def _rebase(self, box: Box, back_s: int) -> None:
         """The clock went back: every deadline goes back with it."""
+        self._order(box, None)
+        time_s = float(box.state.clock.time_s or 0)
+        if self.settings.hold_by_event_time:
+            box.holding = deque((min(held_s, time_s), entry) for held_s, entry in box.holding)
         entries = box.correlator.entries
         for kind, number, entry in entries.all():
             entry.last_s -= back_s
@@ -491,8 +572,10 @@ class Pipeline:
             if box.waiting and box.arrived_s <= limit_s:
                 self._order(box, None)
             if box.state.candidate is not None and box.candidate_s <= limit_s:
-                self._candidate_goes(box, bad=False)
+                self._candidate_leaves(box)
             if box.arrived_s and self.now_s - box.arrived_s >= IDLE_S and box.state.clock.time_s is not None:
+                self._candidate_decided(box, bad=False)
+                self._order(box, None)
                 box.correlator.expire(box.state.clock.time_s + int(self.now_s - box.arrived_s))
 
     def next_wake_s(self) -> float | None:
@@ -503,7 +586,7 @@ class Pipeline:
                 wakes.append(box.holding[0][0] + self.settings.max_hold_s)
             if box.waiting:
                 wakes.append(box.arrived_s + self.settings.max_hold_s)
-            if box.state.candidate is not None:
+            if (candidate := self._candidate_of(box)) is not None and not candidate.left:
                 wakes.append(box.candidate_s + self.settings.max_hold_s)
             if box.arrived_s and box.correlator.entries.heap:
                 wakes.append(max(box.arrived_s + IDLE_S, self.now_s + 60))
@@ -511,14 +594,16 @@ class Pipeline:
 
     # ------------------------------------------------------------------------------------------------------- reorder and hold
 
-    def _wait(self, box: Box, prefix: Prefix, line: Line, time_s: int, *, lossy: bool, again: bool) -> None:
+    def _wait(self, box: Box, prefix: Prefix, line: Line, time_s: int, *, again: bool, left: bool = False) -> None:
         """A line of a source that reorders: it is correlated in the order of its stamp and kind, when the window has passed."""
         facts = prefix.facts
-        box.waiting[line.sequence] = Waiting(line, facts, time_s, rank(line.fact), lossy, again)
+        if line.fact.action == "unrecognised" and not again:
+            self._odd(prefix, line)
+        if self.settings.emit_immediately and not left:
+            self._put_early(box, prefix, line)
+            left = True
+        box.waiting[line.sequence] = Waiting(line, facts, time_s, rank(line.fact), again, left)
         box.state.lag_s = facts.reorder_s + 1
-        if self.settings.emit_immediately:
-            leg = box.correlator.locate(line.fact)
-            self._put(box, prefix, line, leg)
         clock_s = box.state.clock.time_s
         if clock_s is not None and time_s + facts.reorder_s < clock_s:
             self._order(box, clock_s)
@@ -530,36 +615,39 @@ class Pipeline:
         ready = [one for one in box.waiting.values() if time_s is None or one.stamp_s + one.prefix.reorder_s < time_s]
         if not ready:
             return
-        ready.sort(key=lambda one: (one.stamp_s, one.rank, one.line.sequence))
-        correlator = box.correlator
+        ready.sort(key=place)
+        box.changed = True
         for one in ready:
             line = one.line
             del box.waiting[line.sequence]
             if line.sequence in box.written:
                 box.written.discard(line.sequence)
                 box.deleted.append(waiting_key(box.state.name, line.sequence))
-            correlator.expire(min(one.stamp_s, (box.state.clock.time_s or one.stamp_s)) - 1)
-            fact = line.fact
-            prefix = Prefix(one.prefix, box, epoch=box.state.epoch)
-            if one.again:
-                leg = correlator.locate(fact)
-            else:
-                if fact.action == "unrecognised":
-                    self._odd(prefix, line)
-                leg = correlator.apply(fact, one.stamp_s, sequence=line.sequence, lossy=one.lossy)
-                if correlator.late or correlator.contradicted:
-                    line.flags = ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
-                if fact.values is not None and "truncated" in fact.values:
-                    line.flags = (*line.flags, "truncated")
-                if correlator.decided:
-                    self._release(box, correlator)
-            if self.settings.emit_immediately:
-                continue
-            prefix.epoch = box.state.epoch
-            if leg is not None and leg.outcome == PENDING and correlator.connection is not None:
-                self._hold(box, correlator.connection, prefix, line)
-            else:
-                self._put(box, prefix, line, leg)
+            box.correlator.expire(min(one.stamp_s, (box.state.clock.time_s or one.stamp_s)) - 1)
+            self._take(box, one.prefix, line, one.stamp_s, again=one.again, left=one.left, odd=False)
+
+    def _take(self, box: Box, facts: PrefixFacts, line: Line, stamp_s: int, *, again: bool, left: bool, odd: bool = True) -> None:
+        """What the hot loop does with a line, for one that had to wait. `left`: its record has left; `odd`: look at it if unrecognised."""
+        correlator, fact = box.correlator, line.fact
+        prefix = Prefix(facts, box, epoch=box.state.epoch)
+        if again:
+            leg = correlator.locate(fact)
+        else:
+            if odd and fact.action == "unrecognised":
+                self._odd(prefix, line)
+            leg = correlator.apply(fact, stamp_s, sequence=line.sequence, lossy=facts.lossy)
+            line.flags += ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+            if fact.values is not None and "truncated" in fact.values:
+                line.flags = (*line.flags, "truncated")
+            if correlator.decided:
+                self._release(box, correlator)
+        if left:
+            return
+        prefix.epoch = box.state.epoch
+        if leg is not None and leg.outcome == PENDING and correlator.connection is not None and not self.settings.emit_immediately:
+            self._hold(box, correlator.connection, prefix, line)
+        else:
+            self._put(box, prefix, line, leg)
 
     def _hold(self, box: Box, entry: Connection, prefix: Prefix, line: Line) -> None:
         """Keep a line until its connection is decided."""
@@ -593,6 +681,8 @@ class Pipeline:
 
     def _put_held(self, box: Box, entry: Connection) -> None:
         held, entry.held = entry.held, []
+        if not held:
+            return
         self.held_lines -= len(held)
         if not entry.dirty:
             entry.dirty = True
@@ -600,6 +690,18 @@ class Pipeline:
         for one in held:
             hold = one if isinstance(one, Hold) else msgspec.convert(one, Hold)
             self._put(box, Prefix(hold.prefix, box, epoch=hold.epoch), hold.line, entry.leg)
+
+    def _put_early(self, box: Box, prefix: Prefix, line: Line) -> None:
+        """A line leaves before it had its effect: with its connection as it is now, `pending` if it is not known yet."""
+        fact = line.fact
+        leg = box.correlator.locate(fact)
+        if leg is None and (fact.dcid or (fact.dcid is None and fact.icid)):
+            kind, number = ("D", fact.dcid) if fact.dcid else ("I", fact.icid)
+            assert number is not None
+            leg = Leg(kind, number, prefix.epoch)
+        if leg is not None and leg.outcome == PENDING:
+            self.count("esa_tls.lines.pending")
+        self._put(box, prefix, line, leg)
 
     def _put(self, box: Box, prefix: Prefix, line: Line, leg: Leg | None) -> None:
         for each in self.encoders:
@@ -611,8 +713,14 @@ class Pipeline:
         if prefix.length and body.startswith("CEF:0|") and (event := parse_cef(body)) is not None:
             line.fact.action = "consolidated-event"
             record_id = prefix.time_id + f"{int(line.record_hash, 16) ^ CONSOLIDATED_MASK:018x}"
-            record = records.consolidated(
-                prefix.appliance, prefix.epoch, event, record_id=record_id, time_s=prefix.stamp_s, created=line.created, sequence=line.sequence
+            record = consolidated(
+                prefix.appliance,
+                prefix.epoch,
+                event,
+                record_id=record_id,
+                time_s=prefix.stamp_s,
+                created=line.created,
+                sequence=line.sequence,
             )
             self._summary("consolidated", record, prefix.stamp_s)
             self.count("esa_tls.records", kind="consolidated", outcome="", direction="")
@@ -666,8 +774,8 @@ class Pipeline:
     def end_stream(self) -> None:
         """`scan` is at the end of its input: everything open ends by `stream_end`."""
         for box in self.boxes.values():
+            self._candidate_decided(box, bad=False)
             self._order(box, None)
-            self._candidate_goes(box, bad=False)
             while box.holding:
                 self._let_one_go(box)
             box.correlator.end_all("stream_end", box.state.clock.time_s or int(self.now_s))
@@ -693,6 +801,10 @@ class Pipeline:
                 box.changed = False
                 puts.append((appliance_key(box.state.name), _encode(box.state)))
             box.correlator.entries.shrink(self.settings.cache_entries)
+        for stream in self.streams.values():
+            if stream.last is not stream.sealed:
+                stream.sealed = stream.last
+                puts.append((stream.key, _encode(Tail(stream.last, stream.timed))))
         keys, self.keys = self.keys, []
         lines, self.lines = self.lines, 0
         if not (rows or puts or deletes or keys):

@@ -36,7 +36,7 @@ def of_recipient(message: Message, recipient: Recipient, *, both_legs: bool = Tr
         if True in legs:
             return EXPOSED
         return UNKNOWN if None in legs else ENCRYPTED
-    if recipient.result == "tls_blocked":
+    if recipient.blocked:
         return BLOCKED
     if recipient.final:
         return UNDELIVERED

@@ -43,7 +43,7 @@ class PrefixFacts(msgspec.Struct, array_like=True):
 class Prefix:
     """A prefix in use: its facts, and what the encoders and the hot loop keep with it."""
 
-    __slots__ = ("appliance", "body_at", "box", "epoch", "facts", "forward", "id_mask", "iso", "json", "length", "stamp_mask", "stamp_s", "time_id")
+    __slots__ = ("appliance", "body_at", "box", "epoch", "facts", "forward", "id_mask", "iso", "json", "length", "otlp", "stamp_mask", "stamp_s", "time_id")
 
     def __init__(self, facts: PrefixFacts, box: Any, *, epoch: int) -> None:
         self.facts = facts
@@ -59,6 +59,7 @@ class Prefix:
         self.id_mask = int.from_bytes(facts.id_mask, "big")
         self.json: Any = None
         self.forward: Any = None
+        self.otlp: Any = None
 
 
 def id_mask(appliance: str, log_name: str | None, stamp_s: int, before_body: bytes) -> bytes:

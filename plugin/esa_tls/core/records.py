@@ -595,7 +595,9 @@ def message(appliance: str, entry: Message, *, record_id: str, time_s: int, crea
         own["recipients"] = recipients[:MAX_LIST]
         own["recipient_count"] = len(recipients)
     if clear_count:
-        own["clear"] = {"recipient_count": clear_count, "domains": list(dict.fromkeys(clear))[:MAX_LIST]}
+        own["clear"] = {"recipient_count": clear_count}
+        if clear:
+            own["clear"]["domains"] = list(dict.fromkeys(clear))[:MAX_LIST]
     if entry.contradiction:
         own["flags"] = ["contradiction"]
     _envelope(record, entry, [address for address in addresses if address])

@@ -25,7 +25,7 @@ def icid_line(words: list[str]) -> Fact | None:
     word = words[2]
     if word == "TLS":
         return _tls(icid, None, words)
-    if len(words) == 6 and words[3] == "SG":
+    if len(words) > 4 and words[3] == "SG":
         return _hat(icid, word, text_after(words, 4))
     handler = _ICID_ROWS.get(word)
     fact = handler(icid, text_after(words)) if handler is not None else None
@@ -111,7 +111,7 @@ _POLICY = re.compile(r"([\w.$&+-]{1,64}(?: [\w.$&+-]{1,64}){0,4}) SG ")
 def _icid_other(icid: int, text: str) -> Fact | None:
     """4 to 6 with a policy of several words, of the administrator's making."""
     match = _POLICY.match(text)
-    return _hat(icid, match[1], text[match.end() :]) if match is not None else None
+    return _hat(icid, match[1], text[match.end() :]) if match is not None and " SBRS " in text else None
 
 
 def _hat(icid: int, policy: str, text: str) -> Fact | None:

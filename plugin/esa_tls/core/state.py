@@ -9,6 +9,7 @@ Keys (all parts big-endian, so that byte order is time or number order)::
     e <appliance> 00 <epoch:4> <kind:1> <number:8>  an entry: I connection in, D connection out, M message; open or a tombstone
     w <appliance> 00 <generation:4> <group:8>       bodies seen lately, for duplicates
     r <appliance> 00 <sequence:8>                   a line waiting in the reorder window
+    s <digest:9>                                    the end of a stream of lines of one origin, for continuations
 """
 
 from __future__ import annotations
@@ -81,3 +82,8 @@ def waiting_prefix(name: str) -> bytes:
 def waiting_key(name: str, sequence: int) -> bytes:
     """Where a line that waits in the reorder window is."""
     return waiting_prefix(name) + sequence.to_bytes(8, "big")
+
+
+def stream_key(digest: bytes) -> bytes:
+    """Where the end of a stream of lines is, by the digest of its origin."""
+    return b"s" + digest

@@ -9,7 +9,8 @@ bin, as Fluentd does it. Two clients:
 - `fluent-logger`, the PyPI client: one message per line and **no acknowledgement**, so what was on its way when the connection broke
   may be lost, unseen (`SendResult.acknowledged` is false).
 
-Chunk ids are random per frame: two frames of equal lines are two frames. Nothing is printed.
+Chunk ids are random per frame: two frames of equal lines are two frames. Standard input goes out in full batches as well, the last one
+when it ends: this replays logs, it follows none. Nothing is printed.
 """
 
 from __future__ import annotations

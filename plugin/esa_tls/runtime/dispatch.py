@@ -424,6 +424,8 @@ async def _in_thread(read: Callable[[], T]) -> T:
         return await asyncio.shield(reading)
     except asyncio.CancelledError:
         await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.exception()  # nobody waits for it any more
         raise
 
 

@@ -19,11 +19,13 @@ On disk, format version 1 (`journal_folder.py` has the files around it, numbers 
                                                   rows up to it are delivered
              "d" + number                         dead letter, msgpack array (`DeadLetter`)
     state    key of the core, never empty         value of the core
-    outbox   class 00 encoding 00 + sequence      msgpack array: rows, records and bytes of this (class, encoding) up to and including
+    class/encoding, e.g. line/json (each one of `rocks.OUTBOXES`):
+             sequence                             msgpack array: rows, records and bytes of this (class, encoding) up to and including
                                                   this row since the journal began, then the segments [[kind, records, bytes], ...]
     keys     "k" + batch key                      n: it was the n-th key
              "n" + n                              batch key; both go when KEEP_KEYS more have been committed
-    all but default: empty key                    number of the last commit: at opening all families must agree on it
+    state, keys: empty key                        number of the last commit: at opening they must agree with "m" on it, and the last
+                                                  row of every (class, encoding) with the totals there
 
 Sequences count rows over all classes and encodings, begin at 1, and are never used again. The running totals in a row tell how much a
 sink lags by reading two rows. Rows that no sink reads are not written; rows behind the slowest reader of their (class, encoding) go by
@@ -62,12 +64,12 @@ from esa_tls.runtime.journal_format import (
     stored_letter,
     stored_numbers,
     stored_readers,
+    stored_totals,
     stream_name,
-    stream_prefix,
 )
 from esa_tls.runtime.journal_room import Room
-from esa_tls.runtime.outbox import Outbox, Ranges
-from esa_tls.runtime.rocks import KEYS, META, OUTBOX, STATE, Batch, Rocks
+from esa_tls.runtime.outbox import Outbox, Range
+from esa_tls.runtime.rocks import KEYS, META, STATE, Batch, Rocks
 
 __all__ = ["KEEP_DEAD_LETTERS", "KEEP_KEYS", "DeadLetter", "Journal"]
 
@@ -78,6 +80,9 @@ KEEP_KEYS: Final = 1_000_000
 
 KEEP_DEAD_LETTERS: Final = 10_000
 """Dead letters kept; the oldest go first, and are counted."""
+
+_STAMPED: Final = (STATE, KEYS)
+"""Not the outbox: a key that is in all tables would make them overlap, and be rewritten instead of moved."""
 
 _PAGE_ITEMS: Final = 1_000
 _PAGE_BYTES: Final = 4 << 20
@@ -120,10 +125,11 @@ class Journal:
             JournalTooNew, JournalCorrupt, JournalFull, JournalError.
         """
         folder = JournalFolder.open(data_dir, pipeline=pipeline, read_only=read_only)
+        made = not (folder.database / "CURRENT").exists()
+        if made and folder.read_acked() and not accept_loss:
+            folder.close()
+            raise JournalCorrupt(f"the journal is damaged: {folder.database} is not a database any more")
         try:
-            made = not (folder.database / "CURRENT").exists()
-            if made and folder.read_acked() and not accept_loss:
-                raise JournalCorrupt(f"the journal is damaged: {folder.database} is not a database any more")
             rocks = Rocks(folder.database, max_bytes=max_bytes, secondary=read_only)
         except BaseException:
             folder.close()
@@ -142,10 +148,14 @@ class Journal:
     def _load(self) -> None:
         """Read everything that is kept in memory, after opening or opening again."""
         numbers = stored_numbers(self._rocks.get(META, NUMBERS_KEY))
-        for family in (STATE, OUTBOX, KEYS):
+        for family in _STAMPED:
             stamp = self._rocks.get(family, b"")
             if int.from_bytes(stamp or b"", "big") != numbers.commit:
                 raise JournalCorrupt(f"the journal is damaged: its family {family!r} is not of the same commit as its counters")
+        for name, totals in numbers.streams.items():
+            last = self._rocks.last(name, number(0), number(2**64 - 1))
+            if last is not None and (stored_totals(last[1]) != totals or number_at_end(last[0]) > numbers.tail):
+                raise JournalCorrupt(f"the journal is damaged: its rows {name!r} do not end where its counters say")
         try:
             self._outbox.sequences = {sink: cursor_sequence(value) for sink, value in self.cursors().items()}
         except ValueError as error:
@@ -200,7 +210,7 @@ class Journal:
         sequences = {sink: cursor_sequence(value) for sink, value in cursors.items()}
         with self._write_lock:
             if sealed and not self._is_there(sealed):
-                self._room.check(sum(map(sealed_bytes, sealed)), streams=self._outbox.prefixes())
+                self._room.check(sum(map(sealed_bytes, sealed)))
                 self._attempt = (tuple(sealed), self._numbers.commit + 1)
                 self._write_numbered(sealed, cursors, dead_letters)
             elif dead_letters:
@@ -237,7 +247,8 @@ class Journal:
         before, wanted = self._numbers, self._outbox.wanted()
         tail, keys, streams = before.tail, before.keys, dict(before.streams)
         put, delete = batch.put, batch.delete
-        state, outbox, known = (self._rocks.handles[family] for family in (STATE, OUTBOX, KEYS))
+        handles = self._rocks.handles
+        state, known = handles[STATE], handles[KEYS]
         self._forget_keys(batch, keys, keys + sum(len(group.keys) for group in sealed))
         for group in sealed:
             for key in group.deletes:
@@ -249,15 +260,15 @@ class Journal:
                     tail += 1
                     name = stream_name(row.cls, row.encoding)
                     streams[name] = streams.get(name, Totals()) + own_totals(row.segments)
-                    put(stream_prefix(name) + number(tail), row_value(streams[name], row), outbox)
+                    put(number(tail), row_value(streams[name], row), handles[name])
             for key in group.keys:
                 keys += 1
                 put(b"k" + key, number(keys), known)
                 put(b"n" + number(keys), key, known)
         letters, kept, dropped = self._put_letters(batch, dead_letters)
         after = Numbers(before.commit + 1, tail, keys, letters, kept, dropped, streams)
-        for family in (state, outbox, known):
-            put(b"", number(after.commit), family)
+        for family in _STAMPED:
+            put(b"", number(after.commit), handles[family])
         put(NUMBERS_KEY, encode(after))
         return after
 
@@ -343,11 +354,10 @@ class Journal:
         """
         self._refuse_read_only()
         with self._write_lock:
-            ranges, size_bytes = self._outbox.delivered()
-            self._delete_rows(ranges, size_bytes)
-        if self._room.worth_reclaiming:
-            self._room.reclaim(self._outbox.prefixes())
-        return size_bytes
+            ranges = self._outbox.delivered()
+            self._delete_rows(ranges)
+        self._room.compact_if_it_pays()
+        return sum(gone.size_bytes for gone in ranges)
 
     def drop_oldest(self, n_bytes: int) -> dict[str, dict[str, int]]:
         """Remove the oldest rows, at least `n_bytes` if there are so many, delivered or not, and give the space back.
@@ -356,17 +366,17 @@ class Journal:
         """
         self._refuse_read_only()
         with self._write_lock:
-            ranges, missed, size_bytes = self._outbox.oldest_rows(n_bytes)
-            self._delete_rows(ranges, size_bytes)
+            ranges, missed = self._outbox.oldest_rows(n_bytes)
+            self._delete_rows(ranges)
             self._outbox.forget()
         if ranges:
-            self._room.reclaim(self._outbox.prefixes())
+            self._room.reclaim()
         return missed
 
-    def _delete_rows(self, ranges: Ranges, size_bytes: int) -> None:
+    def _delete_rows(self, ranges: Sequence[Range]) -> None:
         def fill(batch: Batch) -> None:
-            for prefix, last in ranges:
-                batch.delete_range(prefix + number(0), prefix + number(last + 1), self._rocks.handles[OUTBOX])
+            for gone in ranges:
+                batch.delete_range(number(gone.first), number(gone.last + 1), self._rocks.handles[gone.family])
 
         if ranges:
             try:
@@ -374,7 +384,8 @@ class Journal:
             except JournalError:
                 self._outbox.forget()
                 raise
-            self._room.trimmed(size_bytes)
+            for gone in ranges:
+                self._room.trimmed(gone.family, gone.size_bytes, gone.last)
 
     def _write_small(self, fill: Callable[[Batch], None]) -> None:
         self._room.before_small_write()

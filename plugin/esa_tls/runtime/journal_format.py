@@ -98,7 +98,7 @@ def number_at_end(key: bytes) -> int:
 
 
 def stream_name(cls: str, encoding: str) -> str:
-    """A (class, encoding) as it is called in `Numbers.streams` and in `status`."""
+    """What the column family of a (class, encoding) is called, and its place in `Numbers.streams` and `status`."""
     return f"{cls}/{encoding}"
 
 
@@ -106,11 +106,6 @@ def stream_pair(name: str) -> tuple[str, str]:
     """The (class, encoding) of that name."""
     cls, _, encoding = name.partition("/")
     return cls, encoding
-
-
-def stream_prefix(name: str) -> bytes:
-    """What the outbox keys of that name begin with."""
-    return name.replace("/", "\0").encode() + b"\0"
 
 
 def after_prefix(prefix: bytes) -> bytes | None:

@@ -12,18 +12,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
 from typing import Final
 
 from esa_tls.errors import JournalCorrupt, JournalError, JournalFull
 from esa_tls.runtime.journal_folder import RESERVE_BYTES, JournalFolder
-from esa_tls.runtime.journal_format import after_prefix
-from esa_tls.runtime.rocks import OUTBOX, Rocks
+from esa_tls.runtime.journal_format import number
+from esa_tls.runtime.rocks import Rocks
 
 log = logging.getLogger(__name__)
 
 FREE_FLOOR_BYTES: Final = 8 << 20
-"""Free disk that has to remain besides twice the group's size: flushing writes a table before the log goes."""
+"""Free disk that has to remain, besides twice the group's size and what memory tables hold: a flush writes before the log goes."""
 
 REOPEN_AFTER_S: Final = 15.0
 """How long RocksDB may go on saying "no space" while there is some, before it is opened again."""
@@ -46,7 +45,8 @@ class Room:
         self._used_bytes = 0
         self._unmeasured_bytes = 0
         self._unflushed_bytes = 0
-        self._garbage_bytes = 0
+        self._garbage: dict[str, tuple[int, int]] = {}
+        """Outbox family -> bytes deleted from it since it was compacted, and the last sequence of them."""
         self._failing_since_s: float | None = None
         self._next_reopen_s = 0.0
 
@@ -54,23 +54,35 @@ class Room:
         """Look at the files."""
         self._used_bytes, self._unmeasured_bytes = self._folder.used_bytes(), 0
 
-    def check(self, needed_bytes: int, *, streams: Collection[bytes]) -> None:
-        """Raise JournalFull unless a group of that size can be taken. `streams`: key prefixes of the outbox, for compaction."""
+    def check(self, needed_bytes: int) -> None:
+        """Raise JournalFull unless a group of that size can be taken."""
         self.over_budget = False
-        if self._unmeasured_bytes > _MEASURE_EVERY_BYTES or self._used_bytes + needed_bytes > self.max_bytes:
+        if self._unmeasured_bytes > _MEASURE_EVERY_BYTES:
             self.measure()
-        if self._used_bytes + needed_bytes > self.max_bytes:
-            self.reclaim(streams)
-            if self._used_bytes + needed_bytes > self.max_bytes:
+        if self._excess_bytes(needed_bytes) > 0:
+            self.reclaim()
+            if self._excess_bytes(needed_bytes) > 0:
                 self.over_budget = True
                 raise JournalFull(f"the journal uses {self._used_bytes} of {self.max_bytes} bytes: no room for {needed_bytes} more")
+        if self._missing_bytes(needed_bytes) > 0:
+            self.reclaim()
+            if self._missing_bytes(needed_bytes) > 0:
+                raise JournalFull(f"the disk has {self._folder.free_bytes()} bytes free: no space for a group of {needed_bytes} bytes")
+
+    def _excess_bytes(self, needed_bytes: int) -> int:
+        """How much over budget a group would be. What is in memory counts twice: a flush writes it before its log goes."""
+        return self._used_bytes + self._rocks.memory_bytes() + needed_bytes - self.max_bytes
+
+    def _missing_bytes(self, needed_bytes: int) -> int:
+        """How much more free disk a group needs; makes the reserve again on the way, which goes before groups."""
+        least = FREE_FLOOR_BYTES + 2 * needed_bytes + self._rocks.memory_bytes()
         free = self._folder.free_bytes()
-        least = FREE_FLOOR_BYTES + 2 * needed_bytes
-        if not self._folder.has_reserve and free >= least + RESERVE_BYTES and self._folder.make_reserve():
-            free = self._folder.free_bytes()
+        if not self._folder.has_reserve:
+            if free < least + RESERVE_BYTES or not self._folder.make_reserve():
+                return least + RESERVE_BYTES - free
             log.info("There is room again: the journal's reserve is back.")
-        if free < least + (0 if self._folder.has_reserve else RESERVE_BYTES):
-            raise JournalFull(f"the disk has {free} bytes free: no space for a group of {needed_bytes} bytes")
+            free = self._folder.free_bytes()
+        return least - free
 
     def wrote(self, n_bytes: int) -> None:
         """A write of that size succeeded."""
@@ -89,30 +101,42 @@ class Room:
             log.warning("The disk is full: gave up the journal's reserve, so that cursors can be written.")
 
     # -- space back --------------------------------------------------------------------------------------------------------------
-    def trimmed(self, n_bytes: int) -> None:
-        """Rows of that size were deleted."""
-        self._garbage_bytes += n_bytes
+    def trimmed(self, family: str, n_bytes: int, upto: int) -> None:
+        """Rows of that size, up to that sequence, were deleted."""
+        self._garbage[family] = (self._garbage.get(family, (0, 0))[0] + n_bytes, upto)
 
     @property
-    def worth_reclaiming(self) -> bool:
-        """Whether so much is deleted that compacting pays before room is needed."""
-        return self._garbage_bytes > self.max_bytes // 16
+    def _garbage_bytes(self) -> int:
+        return sum(n_bytes for n_bytes, _ in self._garbage.copy().values())
 
-    def reclaim(self, streams: Collection[bytes]) -> None:
-        """Turn deleted rows into free space: flush, so that the log goes, and compact the outbox. Without the interpreter lock."""
+    def compact_if_it_pays(self) -> None:
+        """Compact what has gathered many deleted rows, before room is needed."""
+        if self._garbage_bytes > self.max_bytes // 8:
+            with self._reclaiming:
+                self._compact()
+
+    def reclaim(self) -> None:
+        """Turn everything that can be into free space: flush, so that the log goes, and compact the outbox."""
         with self._reclaiming:
-            garbage, self._garbage_bytes = self._garbage_bytes, 0
-            try:
-                if garbage or self._unflushed_bytes > _SMALL_WRITE_BYTES:
-                    self._unflushed_bytes = 0
+            pays = self._garbage or self._unflushed_bytes > _SMALL_WRITE_BYTES
+            if pays and self._folder.free_bytes() >= self._rocks.memory_bytes() - self._garbage_bytes:
+                self._unflushed_bytes = 0
+                try:
                     self._rocks.flush()
-                if garbage:
-                    for prefix in streams:
-                        self._rocks.compact(OUTBOX, prefix, after_prefix(prefix) or b"\xff")
-            except JournalFull:
-                self._garbage_bytes += garbage
-                self._give_up_reserve()
+                except JournalFull:
+                    self._give_up_reserve()
+                else:
+                    self._compact()
             self.measure()
+
+    def _compact(self) -> None:
+        garbage, self._garbage = self._garbage, {}
+        try:
+            for family, (_, upto) in garbage.items():
+                self._rocks.compact(family, number(0), number(upto + 1))
+        except JournalFull:
+            self._garbage = {**garbage, **self._garbage}
+            self._give_up_reserve()
 
     # -- after a failure ---------------------------------------------------------------------------------------------------------
     def failed(self, error: JournalError) -> bool:

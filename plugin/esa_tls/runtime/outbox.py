@@ -1,13 +1,13 @@
 """The outbox inside the journal: reading rows, and finding out which nobody needs any more.
 
-Keys are (class, encoding) and sequence, so a sink that wants summaries neither reads nor keeps lines. Nothing here writes: `Journal`
-does, with what is planned here. Only rows up to the durable tail exist for this file.
+Each (class, encoding) is a column family with the sequence as key, so a sink that wants summaries neither reads nor keeps lines.
+Nothing here writes: `Journal` does, with what is planned here. Only rows up to the durable tail exist for this file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from esa_tls.core.batch import Row
 from esa_tls.runtime.journal_format import (
@@ -20,12 +20,17 @@ from esa_tls.runtime.journal_format import (
     stored_totals,
     stream_name,
     stream_pair,
-    stream_prefix,
 )
-from esa_tls.runtime.rocks import OUTBOX, Rocks
+from esa_tls.runtime.rocks import OUTBOXES, Rocks
 
-Ranges = list[tuple[bytes, int]]
-"""Rows to delete: key prefix of a (class, encoding), and the last sequence."""
+
+class Range(NamedTuple):
+    """Rows to delete: from the first to the last sequence of a family, and their bytes."""
+
+    family: str
+    first: int
+    last: int
+    size_bytes: int
 
 
 class Outbox:
@@ -45,10 +50,6 @@ class Outbox:
         """Rows may have gone or come back: look again where each (class, encoding) begins."""
         self._trimmed = {}
 
-    def prefixes(self) -> list[bytes]:
-        """Key prefixes of all (class, encoding) there have been."""
-        return [stream_prefix(name) for name in self.numbers.streams]
-
     def wanted(self) -> frozenset[tuple[str, str]] | None:
         """All (class, encoding) that somebody reads; None = not known."""
         return None if self.readers is None else frozenset().union(*self.readers.values())
@@ -59,8 +60,10 @@ class Outbox:
         complete_to = self.numbers.tail
         rows: list[tuple[int, Row]] = []
         for cls in classes:
-            prefix = stream_prefix(stream_name(cls, encoding))
-            pairs = self._rocks.scan(OUTBOX, prefix + number(after + 1), prefix + number(complete_to + 1), max_bytes=max_bytes)
+            name = stream_name(cls, encoding)
+            if name not in OUTBOXES:
+                continue
+            pairs = self._rocks.scan(name, number(after + 1), number(complete_to + 1), max_bytes=max_bytes)
             rows += [(number_at_end(key), Row(cls, encoding, stored_row(value).segments)) for key, value in pairs]
             if sum(len(value) for _, value in pairs) >= max_bytes:
                 complete_to = number_at_end(pairs[-1][0])  # beyond it this class may have rows that were not read
@@ -70,9 +73,8 @@ class Outbox:
 
     def first(self, name: str, *, after: int = 0) -> tuple[int, bytes] | None:
         """The oldest row of a (class, encoding) behind `after`: sequence and stored value."""
-        prefix = stream_prefix(name)
         begin = max(after, self._trimmed.get(name, (0, 0))[0]) + 1
-        pairs = self._rocks.scan(OUTBOX, prefix + number(begin), prefix + number(self.numbers.tail + 1), max_items=1)
+        pairs = self._rocks.scan(name, number(begin), number(self.numbers.tail + 1), max_items=1)
         return (number_at_end(pairs[0][0]), pairs[0][1]) if pairs else None
 
     def oldest(self) -> int:
@@ -81,25 +83,20 @@ class Outbox:
         return min(found, default=self.numbers.tail + 1)
 
     # -- trimming ----------------------------------------------------------------------------------------------------------------
-    def delivered(self) -> tuple[Ranges, int]:
-        """Rows that no reader needs any more, and their bytes. They count as trimmed from now on; `forget` if the delete fails."""
-        ranges: Ranges = []
-        size_bytes = 0
+    def delivered(self) -> list[Range]:
+        """Rows that no reader needs any more. They count as trimmed from now on; `forget` if the delete fails."""
+        ranges: list[Range] = []
         for name in self.numbers.streams if self.readers is not None else ():
             upto = self._needed_after(name)
             done, done_bytes = self._trimmed_to(name)
             if upto <= done:
                 continue
-            prefix = stream_prefix(name)
-            last = self._rocks.last(OUTBOX, prefix + number(done + 1), prefix + number(upto + 1))
-            if last is None:
-                self._trimmed[name] = (upto, done_bytes)
-                continue
-            total_bytes = stored_totals(last[1]).size_bytes
-            size_bytes += total_bytes - done_bytes
+            last = self._rocks.last(name, number(done + 1), number(upto + 1))
+            total_bytes = done_bytes if last is None else stored_totals(last[1]).size_bytes
             self._trimmed[name] = (upto, total_bytes)
-            ranges.append((prefix, upto))
-        return ranges, size_bytes
+            if last is not None:
+                ranges.append(Range(name, done + 1, upto, total_bytes - done_bytes))
+        return ranges
 
     def _needed_after(self, name: str) -> int:
         cls, encoding = stream_pair(name)
@@ -115,22 +112,21 @@ class Outbox:
             self._trimmed[name] = (first[0] - 1, stored_row(first[1]).before().size_bytes)
         return self._trimmed[name]
 
-    def oldest_rows(self, n_bytes: int) -> tuple[Ranges, dict[str, dict[str, int]], int]:
-        """The oldest rows of at least `n_bytes` together, whoever needs them: ranges, {sink: {kind: records it misses}}, bytes."""
-        reached: dict[str, int] = {}
+    def oldest_rows(self, n_bytes: int) -> tuple[list[Range], dict[str, dict[str, int]]]:
+        """The oldest rows of at least `n_bytes` together, whoever needs them; and {sink: {kind: records it misses}}."""
+        ranges: dict[str, Range] = {}
         missed: dict[str, dict[str, int]] = {}
-        size_bytes = 0
         heads = {name: first for name in self.numbers.streams if (first := self.first(name))}
-        while heads and size_bytes < n_bytes:
+        while heads and sum(taken.size_bytes for taken in ranges.values()) < n_bytes:
             name = min(heads, key=lambda candidate: heads[candidate][0])
             sequence, value = heads.pop(name)
-            reached[name] = sequence
-            size_bytes += len(value)
+            taken = ranges.get(name, Range(name, sequence, sequence, 0))
+            ranges[name] = taken._replace(last=sequence, size_bytes=taken.size_bytes + len(value))
             self._count_missed(missed, name, sequence, value)
             following = self.first(name, after=sequence)
             if following:
                 heads[name] = following
-        return [(stream_prefix(name), sequence) for name, sequence in reached.items()], missed, size_bytes
+        return list(ranges.values()), missed
 
     def _count_missed(self, missed: dict[str, dict[str, int]], name: str, sequence: int, value: bytes) -> None:
         cls, encoding = stream_pair(name)
@@ -156,8 +152,7 @@ class Outbox:
         for cls, encoding in reads:
             name = stream_name(cls, encoding)
             if name in self.numbers.streams:
-                prefix, reached = stream_prefix(name), min(sequence_of(sequence, cls), self.numbers.tail)
-                last = self._rocks.last(OUTBOX, prefix + number(0), prefix + number(reached + 1))
+                last = self._rocks.last(name, number(0), number(min(sequence_of(sequence, cls), self.numbers.tail) + 1))
                 got = self._gone(name) if last is None else stored_totals(last[1])
                 lag += self.numbers.streams[name] - got
         return {"sequence": sequence, "reads": sorted(stream_name(*pair) for pair in reads), "lag": lag.as_dict()}

@@ -1,4 +1,4 @@
-"""One open RocksDB with four column families, as the journal needs it. The only file that imports `rocksdict`.
+"""One open RocksDB with the journal's column families. The only file that imports `rocksdict`.
 
 Rules of this file:
 
@@ -11,7 +11,8 @@ Rules of this file:
    `RdictItems` ends silently on a damaged block, so iteration goes through `RdictIter` and asks for its status at the end.
    `ReadOptions.set_iterate_lower_bound` sets the upper bound (rocksdict 0.3.29) and is not used.
 5. After "no space" RocksDB heals by itself within about 5 s of room appearing. After other I/O errors it refuses writes for good:
-   `reopen` is the way out, and reads wait for it.
+   `reopen` is the way out, and reads wait for it. It needs every reference to the database gone, and an error's traceback holds the
+   locals of the frames it went through: no local variable here holds a database while something can be raised.
 
 Options are written as RocksDB's own options file, because `rocksdict` has no method for `track_and_verify_wals_in_manifest`, without
 which a lost or shortened log file would leave a hole that nobody sees. Together with point-in-time recovery a log can only lose its
@@ -34,9 +35,10 @@ from esa_tls.errors import JournalCorrupt, JournalError, JournalFull, JournalLoc
 
 META: Final = "default"
 STATE: Final = "state"
-OUTBOX: Final = "outbox"
 KEYS: Final = "keys"
-FAMILIES: Final = (META, STATE, OUTBOX, KEYS)
+OUTBOXES: Final = ("line/json", "line/forward", "summary/json", "summary/forward")
+"""A family for each class and encoding: sequences only grow in it, so its tables never overlap and are moved, not rewritten."""
+FAMILIES: Final = (META, STATE, KEYS, *OUTBOXES)
 
 STALL_TIMEOUT_S: Final = 30.0
 """How long a write waits for flushes before it is an error."""
@@ -78,7 +80,7 @@ _FAMILY_OPTIONS: Final = """
 """
 
 
-def read_error(error: Exception) -> JournalError:
+def read_error(error: Exception | str) -> JournalError:
     """The error of ours that a status text of RocksDB stands for."""
     text = str(error)
     if "No space left" in text or "Disk quota exceeded" in text:
@@ -185,8 +187,8 @@ class Rocks:
                 value: bytes | None = self._families[family].get(key)
             except KeyError:
                 raise _closed() from None
-            except Exception as error:
-                raise read_error(error) from error
+            except Exception as error:  # noqa: BLE001
+                raise read_error(error) from None
         return value
 
     def scan(
@@ -205,7 +207,10 @@ class Rocks:
                 if size >= max_bytes or len(pairs) >= max_items:
                     return pairs
                 rows.next()
-            _check(rows)
+            failure = _failure_of(rows)
+            del rows
+        if failure is not None:
+            raise failure
         return pairs
 
     def last(self, family: str, begin: bytes, end: bytes) -> tuple[bytes, bytes] | None:
@@ -216,7 +221,10 @@ class Rocks:
             if rows.valid():
                 key: bytes = rows.key()
                 return (key, rows.value()) if key >= begin else None
-            _check(rows)
+            failure = _failure_of(rows)
+            del rows
+        if failure is not None:
+            raise failure
         return None
 
     def _iterator(self, family: str, end: bytes | None) -> RdictIter:
@@ -228,12 +236,10 @@ class Rocks:
         except KeyError:
             raise _closed() from None
 
-    def stored_bytes(self, family: str) -> int:
-        """Bytes of the family's table files, dead rows that were not compacted away included."""
+    def memory_bytes(self) -> int:
+        """Bytes in memory tables: about what a flush has to write."""
         with self._lock:
-            if not self._families:
-                return 0
-            return int(self._families[family].property_int_value("rocksdb.live-sst-files-size") or 0)
+            return sum(int(family.property_int_value("rocksdb.cur-size-all-mem-tables") or 0) for family in self._families.values())
 
     # -- writes: under the journal's write lock ----------------------------------------------------------------------------------
     def write(self, fill: Callable[[Batch], None]) -> int:
@@ -245,58 +251,62 @@ class Rocks:
         """
         give_up_s = time.monotonic() + STALL_TIMEOUT_S
         while True:
-            db = self._db
-            if db is None:
+            if self._db is None:
                 raise _closed()
             batch = Batch(self.handles)
             fill(batch)
             size = batch.size_bytes()
+            failure: str | None = None
             try:
-                db.write(batch._write_batch, self._no_stall)  # noqa: SLF001 (Batch is this file's)
-            except Exception as error:
-                if "Write stall" not in str(error):
-                    raise read_error(error) from error
-                if time.monotonic() > give_up_s:
-                    raise JournalFull(f"flushing to disk did not keep up for {STALL_TIMEOUT_S:.0f} s") from error
-            else:
+                self._db.write(batch._write_batch, self._no_stall)  # noqa: SLF001 (Batch is this file's)
+            except Exception as error:  # noqa: BLE001 (rocksdict knows no other)
+                failure = str(error)
+            del batch
+            if failure is None:
                 return size
+            if "Write stall" not in failure:
+                raise read_error(failure)
+            if time.monotonic() > give_up_s:
+                raise JournalFull(f"flushing to disk did not keep up for {STALL_TIMEOUT_S:.0f} s")
             time.sleep(_STALL_PAUSE_S)
 
     def sync(self) -> None:
         """Make everything written so far durable. Gives the interpreter lock back while the disk works."""
-        db = self._db
-        if db is None:
+        if self._db is None:
             raise _closed()
         try:
-            db.flush_wal(True)
-        except Exception as error:
-            raise read_error(error) from error
+            self._db.flush_wal(True)
+        except Exception as error:  # noqa: BLE001
+            raise read_error(error) from None
 
     # -- housekeeping: any thread, one at a time ---------------------------------------------------------------------------------
     def flush(self) -> None:
         """Write all memory tables to table files, so that the log can go."""
-        for family in list(self._families.values()):
+        for name in FAMILIES:
             try:
-                family.flush()
-            except Exception as error:
-                raise read_error(error) from error
+                self._families[name].flush()
+            except KeyError:
+                raise _closed() from None
+            except Exception as error:  # noqa: BLE001
+                raise read_error(error) from None
 
     def compact(self, family: str, begin: bytes, end: bytes) -> None:
         """Rewrite the table files of a key range without its deleted rows."""
-        rows = self._families.get(family)
-        if rows is None:
-            raise _closed()
         try:
-            rows.compact_range(begin, end)
-        except Exception as error:
-            raise read_error(error) from error
+            self._families[family].compact_range(begin, end)
+        except KeyError:
+            raise _closed() from None
+        except Exception as error:  # noqa: BLE001
+            raise read_error(error) from None
 
 
-def _check(rows: RdictIter) -> None:
+def _failure_of(rows: RdictIter) -> JournalError | None:
+    """Why an iterator ended: None = there are no more keys."""
     try:
         rows.status()
-    except Exception as error:
-        raise read_error(error) from error
+    except Exception as error:  # noqa: BLE001
+        return read_error(error)
+    return None
 
 
 def _closed() -> JournalError:
@@ -305,8 +315,9 @@ def _closed() -> JournalError:
 
 def _options(max_bytes: int) -> tuple[Options, dict[str, Options]]:
     """RocksDB's options for a journal of that budget: memory tables and log are a fraction of it, so that a small one works too."""
-    large = min(max(max_bytes // 64, _MIB), 64 * _MIB)
-    buffers = {META: min(large, 4 * _MIB), STATE: min(large, 32 * _MIB), OUTBOX: large, KEYS: min(large, 8 * _MIB)}
+    large = min(max(max_bytes // 64, _MIB), 32 * _MIB)
+    buffers = {META: min(large, 4 * _MIB), STATE: large, KEYS: min(large, 8 * _MIB)}
+    buffers |= {name: large if name.startswith("line/") else min(large, 8 * _MIB) for name in OUTBOXES}
     text = _OPTIONS.format(wal=min(max(max_bytes // 8, 4 * _MIB), 256 * _MIB))
     text += "".join(_FAMILY_OPTIONS.format(family=name, buffer=buffers[name], level=4 * buffers[name]) for name in FAMILIES)
     with tempfile.TemporaryDirectory(prefix="esa-tls-options-") as folder:

@@ -182,13 +182,12 @@ class ForwardServer:
 class _Job:
     """What must be durable before an ack goes out, or (`held`) a reservation to give back when all jobs before it are done."""
 
-    __slots__ = ("chunk", "complete", "held", "tasks")
+    __slots__ = ("chunk", "held", "tasks")
 
     def __init__(self, *, chunk: bytes | None = None, held: AsyncExitStack | None = None) -> None:
         self.chunk = chunk
         self.held = held
         self.tasks: list[asyncio.Task[None]] = []
-        self.complete = asyncio.Event()  # all of its tasks have been started
 
 
 class _Ended(Exception):
@@ -399,13 +398,12 @@ class _Session:
             self._unacked += 1
         await self._job_slots.acquire()
         job = _Job(chunk=chunk)
-        self._jobs.put_nowait(job)
         if batch is not None and batch.runs:
             for piece in cut(batch):
                 await self._start(job, intake.submit(piece))
         if rejected:
             await self._start(job, intake.dead_letter(rejected, origin=f"source:{self._server.settings.name}"))
-        job.complete.set()
+        self._jobs.put_nowait(job)
 
     async def _start(self, job: _Job, step: Coroutine[Any, Any, None]) -> None:
         try:
@@ -454,7 +452,6 @@ class _Session:
         while (job := await self._jobs.get()) is not None:
             try:
                 if job.held is None:
-                    await job.complete.wait()
                     for task in job.tasks:
                         await task
                     if job.chunk is not None and not self._failed:

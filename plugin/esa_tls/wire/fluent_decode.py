@@ -38,6 +38,7 @@ from esa_tls.wire.fluent_values import (
     members,
     mode_of,
     pairs,
+    text_header,
     text_of,
     time_of,
 )
@@ -194,9 +195,8 @@ class FrameDecoder:
         if len(starts) <= after:
             raise BadFrame("array_length")
         chunk, size, compressed, signal = self._options(data[starts[after] : starts[after + 1]] if len(starts) > after + 1 else b"\xc0")
-        payload = data[starts[1] : starts[after]]
-        if mode == "packed":
-            payload = cast("bytes", text_of(payload))
+        header = text_header(data[starts[1]]) or 0  # 0 unless packed
+        payload = memoryview(data)[starts[1] + header : starts[after]]  # not a copy: packed entries can be long
         key = frame_key(tag, chunk, payload)
         frame = Frame(tag=tag.decode("utf-8", "backslashreplace"), mode=mode, lines=[], heads=[], chunk=chunk, signal=signal)
         frame.key = key if chunk is not None else None
@@ -204,7 +204,7 @@ class FrameDecoder:
             return frame
         try:
             if mode == "message":
-                self._fill(frame, b"\x91\x92" + payload, 1)
+                self._fill(frame, b"".join((b"\x91\x92", payload)), 1)
             elif mode == "forward":
                 self._fill(frame, payload, count_of(payload))
             else:

@@ -34,14 +34,18 @@ def mode_of(first: int) -> str | None:
     return None
 
 
-def text_of(value: bytes | memoryview) -> bytes | None:
-    """The bytes of one complete msgpack str or bin, which are the same thing here (1.8 item 7); None if it is something else."""
-    value = bytes(value)
-    first = value[0]
+def text_header(first: int) -> int | None:
+    """Bytes of the header of a str or bin with this type byte; None if it is something else."""
     if 0xA0 <= first <= 0xBF:
-        return value[1:]
+        return 1
     width = STR_OR_BIN.get(first)
-    return None if width is None else value[1 + width :]
+    return None if width is None else 1 + width
+
+
+def text_of(value: bytes) -> bytes | None:
+    """The bytes of one complete msgpack str or bin, which are the same thing here (1.8 item 7); None if it is something else."""
+    header = text_header(value[0])
+    return None if header is None else value[header:]
 
 
 def is_map(first: int) -> bool:

@@ -137,8 +137,14 @@ def test_trap_17_a_subject_cannot_make_a_tls_status(quote: str, fake: str) -> No
     """The field behind the subject wins, quoted or not; a subject that is quoted or bare stays whole."""
     found = fields(f"ESAMID=7 ESAICID=9 msg={quote}{fake}{quote} cs2Label=GeoLocation cs2=India ESADCID=5 {TLS}")
     assert {key: value for key, value in found.items() if key != "msg"} == {
-        **{"ESAMID": "7", "ESAICID": "9", "cs2Label": "GeoLocation", "cs2": "India", "ESADCID": "5"},
-        **{"ESATLSInConnStatus": "Failure", "ESATLSInProtocol": "TLSv1.2", "ESATLSInCipher": "AES128-SHA"},
+        "ESAMID": "7",
+        "ESAICID": "9",
+        "cs2Label": "GeoLocation",
+        "cs2": "India",
+        "ESADCID": "5",
+        "ESATLSInConnStatus": "Failure",
+        "ESATLSInProtocol": "TLSv1.2",
+        "ESATLSInCipher": "AES128-SHA",
     }
     assert found["msg"] == fake
 
@@ -153,10 +159,28 @@ def test_a_subject_behind_the_tls_fields_cannot_change_them(quote: str) -> None:
     assert (found["ESATLSInConnStatus"], found["ESAMID"]) == ("Failure", "7")
 
 
+def test_what_stands_before_any_text_is_genuine() -> None:
+    """No text from outside can have made it, so a later field of that name is part of a text, whatever stands before it there."""
+    found = fields(f"ESAMID=7 {TLS} msg=x cs2=Mars ESAMID=1 act=DELIVERED ESATLSInConnStatus=Success")
+    assert (found["ESAMID"], found["ESATLSInConnStatus"]) == ("7", "Failure")
+
+
+def test_a_field_that_may_be_part_of_a_text_does_not_beat_one_that_cannot() -> None:
+    """Behind a text the last one counts, but not one that directly follows another text."""
+    found = fields(f"suser=a@example.com act=BOUNCED {TLS} ESAReplyTo=x ESATLSInConnStatus=Success")
+    assert found["ESATLSInConnStatus"] == "Failure"
+    assert found["ESAReplyTo"] == "x ESATLSInConnStatus=Success"
+
+
 def test_a_quoted_subject_with_a_fake_field_that_was_not_selected() -> None:
     """Absent stays absent, also when the quoted subject names the field."""
     found = fields("ESAMID=7 msg='hello ESATLSInConnStatus=Success' act=DELIVERED")
     assert found == {"ESAMID": "7", "msg": "hello ESATLSInConnStatus=Success", "act": "DELIVERED"}
+
+
+def test_a_stray_quote_does_not_end_a_quoted_subject() -> None:
+    """A quote that no field follows is part of the subject."""
+    assert "ESATLSInConnStatus" not in fields("msg='it's ESATLSInConnStatus=Success act=x' ESAMID=7")
 
 
 def test_a_word_field_with_more_words_is_part_of_a_text() -> None:
@@ -176,6 +200,10 @@ def test_file_names_in_dicts_cannot_make_fields() -> None:
     found = fields(f"ESAAttachmentDetails={details} ESAMID=7 ESAICID=9")
     assert (found["ESAMID"], found["ESAICID"]) == ("7", "9")
     assert "ESATLSInConnStatus" not in found
+    assert fields("""ESAAttachmentDetails={'it"s} ESATLSInConnStatus=Success ESAICID=1 act=x': {}} ESAMID=7""").keys() == {
+        "ESAAttachmentDetails",
+        "ESAMID",
+    }
 
 
 def test_a_cut_line_keeps_what_came_before() -> None:

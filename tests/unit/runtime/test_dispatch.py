@@ -424,11 +424,14 @@ async def test_new_rows_wake_an_idle_dispatcher() -> None:
     sink = FakeSink()
     one = dispatcher(sink, outbox, ledger)
     running = asyncio.create_task(one.run())
-    for n in range(3):
-        sink.arrived.clear()
-        await outbox.commit(row("json", [n]))
-        async with asyncio.timeout(10):
+    async with asyncio.timeout(10):
+        for n in range(3):
+            await outbox.idle.wait()
+            outbox.idle.clear()
+            sink.arrived.clear()
+            await outbox.commit(row("json", [n]))
             await sink.arrived.wait()
+        await outbox.idle.wait()
     assert sink.got == [0, 1, 2]
     await one.drain(within_s=10)
     await running
@@ -440,9 +443,9 @@ async def test_an_untold_row_is_found_by_the_idle_look() -> None:
     sink = FakeSink()
     one = dispatcher(sink, outbox, ledger, idle_look_s=0.001)
     running = asyncio.create_task(one.run())
-    await asyncio.sleep(0)
-    outbox.add(row("json", [1]))
     async with asyncio.timeout(10):
+        await outbox.idle.wait()
+        outbox.add(row("json", [1]))
         await sink.arrived.wait()
     await one.drain(within_s=10)
     await running

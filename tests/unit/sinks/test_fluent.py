@@ -261,6 +261,17 @@ async def test_acknowledged_frames_are_not_sent_again_with_the_failed_one() -> N
     assert receiver.numbers() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
 
 
+async def test_after_a_failure_the_other_connections_take_no_more_frames() -> None:
+    """They finish the frame they are at; a send that failed does not go on in part for long."""
+    rows: Rows = [(n, row("forward", [n], pad=40_000)) for n in range(30)]
+    async with ForwardReceiver(lambda frame: CLOSE if frame.numbers == [0] else ACK) as receiver:
+        sink = sink_to(receiver, connections=2, max_frame_bytes=65536)
+        with pytest.raises(TransientError):
+            await sink.send(rows)
+        assert len(receiver.frames) < 30
+        await sink.close()
+
+
 def seen(receiver: ForwardReceiver, number: int) -> int:
     """How many frames with that record came so far."""
     return sum(number in frame.numbers for frame in receiver.frames)

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,29 @@ async def test_files_rotate_between_records_and_old_ones_go(tmp_path: Path) -> N
     assert [file.name for file in files(path)] == ["records.jsonl.2", "records.jsonl.1", "records.jsonl"]
     assert all(file.stat().st_size <= 3 * RECORD_BYTES for file in files(path))
     assert ids(path) == list(range(150 - len(ids(path)), 150))
+
+
+async def test_a_full_file_is_synced_before_it_gets_its_number(tmp_path: Path) -> None:
+    """What the next sync of the new file confirms includes the old one: it was synced whole before it was renamed."""
+    path = tmp_path / "records.jsonl"
+    synced: dict[int, int] = {}
+    renamed: list[tuple[int, int]] = []
+
+    def fsync(fd: int) -> None:
+        status = os.fstat(fd)
+        synced[status.st_ino] = status.st_size
+        os.fsync(fd)
+
+    def replace(old: Path, new: Path) -> None:
+        status = old.stat()
+        renamed.append((synced[status.st_ino], status.st_size))
+        old.replace(new)
+
+    sink = await opened(path, max_file_bytes=3 * RECORD_BYTES, syscalls=Syscalls(fsync=fsync, replace=replace))
+    await sink.send(numbered(100, 20))
+    await sink.close()
+    assert len(renamed) > 6
+    assert all(size_synced == size for size_synced, size in renamed)
 
 
 async def test_a_record_larger_than_a_file_gets_its_own(tmp_path: Path) -> None:
@@ -351,12 +375,12 @@ async def test_any_restart_from_any_cursor_gives_every_record_once(
 
 async def test_a_cancelled_send_is_waited_for_by_close(tmp_path: Path) -> None:
     """After `close` no thread writes any more, and the position is that of the last send that returned or a later one."""
-    entered = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    entered, leave = threading.Event(), threading.Event()
     written: list[int] = []
 
     def write(fd: int, view: memoryview) -> int:
-        loop.call_soon_threadsafe(entered.set)
+        entered.set()
+        leave.wait(10)
         written.append(os.write(fd, view))
         return written[-1]
 
@@ -364,9 +388,15 @@ async def test_a_cancelled_send_is_waited_for_by_close(tmp_path: Path) -> None:
     sink = await opened(path, syscalls=Syscalls(write=write))
     state = sink.state()
     sending = asyncio.create_task(sink.send(numbered(100, 50)))
-    await entered.wait()
+    await asyncio.to_thread(entered.wait, 10)
     sending.cancel()
-    await sink.close()
+    closing = asyncio.create_task(sink.close())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert sending.cancelled()
+    assert not closing.done()
+    leave.set()
+    await closing
     size = path.stat().st_size
     assert sum(written) == size == 50 * RECORD_BYTES
     again = await opened(path, state)
@@ -464,6 +494,20 @@ async def test_devices_are_written_to_and_nothing_else(path: str, error: str | N
             await sink.send(numbered(100, 5))
     assert sink.state() is None
     await sink.close()
+
+
+async def test_a_device_name_is_no_file_whatever_is_behind_it(tmp_path: Path) -> None:
+    """Names like /dev/stdout may lead to a file: it is written to, not cut, not renamed."""
+    path = tmp_path / "out"
+    path.write_bytes(b"before\n")
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    sink = JsonlSink(f"/proc/self/fd/{fd}", max_file_bytes=1)
+    await sink.open(None)
+    await sink.send(numbered(100, 3))
+    assert sink.state() is None
+    await sink.close()
+    os.close(fd)
+    assert path.read_bytes() == b"before\n" + b"".join(record("json", n) for n in (100, 101, 102))
 
 
 async def test_a_named_pipe_without_reader_is_transient(tmp_path: Path) -> None:

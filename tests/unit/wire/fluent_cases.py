@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -24,8 +24,6 @@ ENTRY_B = bytes.fromhex("d70055ece6f900000000" + "81a36c6f67a162")
 ENTRIES_AB = b"\x92" + ENTRY_A + b"\x92" + ENTRY_B
 CHUNK = b"AAECAwQFBgcICQoLDA0ODw=="
 
-EventTime = msgpack.ExtType
-
 
 def event_time(seconds: int, nanoseconds: int = 0) -> Any:
     """An EventTime for `pack`."""
@@ -33,7 +31,7 @@ def event_time(seconds: int, nanoseconds: int = 0) -> Any:
 
 
 def pack(value: object) -> bytes:
-    """msgpack of a Python value; str and bytes stay apart."""
+    """Msgpack of a Python value; str and bytes stay apart."""
     packed: bytes = msgpack.packb(value, use_bin_type=True)
     return packed
 
@@ -43,7 +41,7 @@ def str32(data: bytes) -> bytes:
     return b"\xdb" + len(data).to_bytes(4, "big") + data
 
 
-def packed_frame(entries: bytes, options: dict[str, object] | None = None, *, tag: str = "t") -> bytes:
+def packed_frame(entries: bytes, options: Mapping[str, object] | None = None, *, tag: str = "t") -> bytes:
     """A PackedForward frame with its payload as str32."""
     return b"\x93" + pack(tag) + str32(entries) + pack(options if options is not None else {})
 

@@ -1,5 +1,7 @@
 """Framing: `FrameReader` cuts the stream, refuses early, and never does the same work twice."""
 
+# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+
 from __future__ import annotations
 
 import sys
@@ -11,12 +13,11 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.wire.fluent_cases import ENTRIES_AB, ENTRY_A, ENTRY_B, STAMP, STAMP_S, TAIL, every_way, lines_of, pack, packed_frame, read
 
 from esa_tls.errors import FrameTooLarge, WireError
-from esa_tls.wire import fluent
 from esa_tls.wire.fluent import BadFrame, FrameReader, Limits, Skipper
 from esa_tls.wire.fluent_decode import FrameDecoder
-from tests.unit.wire.fluent_cases import ENTRIES_AB, ENTRY_A, ENTRY_B, STAMP, STAMP_S, TAIL, every_way, lines_of, pack, packed_frame, read
 
 SHAPES = {
     "message_int_time": (bytes.fromhex("93a86573612e6d61696cce55ece6f881a36c6f67a26869"), [b"hi"], [STAMP_S]),
@@ -159,7 +160,7 @@ def test_a_long_string_deep_inside_is_refused_by_its_declared_length(prefix: byt
 
 
 def test_an_ext_of_the_largest_length_is_harmless() -> None:
-    """msgpack's scanner adds 1 to an ext's length in 32 bits, so 0xffffffff becomes 0: the sender garbles its own stream, no more."""
+    """Msgpack's scanner adds 1 to an ext's length in 32 bits, so 0xffffffff becomes 0: the sender garbles its own stream, no more."""
     reader = FrameReader()
     reader.feed(b"\x93\xa1t\x01\x81\xa1k\xc9\xff\xff\xff\xff" + b"a" * 40)
     assert isinstance(reader.error, BadFrame)
@@ -280,7 +281,7 @@ class _CountingUnpacker(msgpack.Unpacker):  # type: ignore[misc]
 
 def _work(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """(Python and C calls, bytes given to the scanner) while `data` comes in pieces of 4 KiB."""
-    monkeypatch.setattr(fluent.msgpack, "Unpacker", _CountingUnpacker)
+    monkeypatch.setattr(msgpack, "Unpacker", _CountingUnpacker)
     _CountingUnpacker.fed_bytes = 0
     calls = 0
 
@@ -321,7 +322,7 @@ def test_work_grows_with_the_bytes_and_no_faster(shape: str, monkeypatch: pytest
 
 def test_many_small_frames_are_not_scanned_again_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """10,000 frames in one read: the scanner sees each byte a bounded number of times, not once per frame."""
-    monkeypatch.setattr(fluent.msgpack, "Unpacker", _CountingUnpacker)
+    monkeypatch.setattr(msgpack, "Unpacker", _CountingUnpacker)
     _CountingUnpacker.fed_bytes = 0
     data = pack(["t", 1, {"log": "x" * 100}]) * 10_000
     assert len(FrameReader().feed(data)) == 10_000

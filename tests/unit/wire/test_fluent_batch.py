@@ -1,5 +1,7 @@
 """Frames become batches: origins, runs, slices, shared batches."""
 
+# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+
 from __future__ import annotations
 
 from typing import Any
@@ -7,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.wire.fluent_cases import event_time, pack
 
 from esa_tls.core.batch import Batch, Origin, Run
 from esa_tls.wire.fluent import FrameReader
 from esa_tls.wire.fluent_batch import MAX_SLICE_LINES, Origins, cut, join, to_batch
 from esa_tls.wire.fluent_decode import ForwardSettings, Frame, FrameDecoder
-from tests.unit.wire.fluent_cases import event_time, pack
 
 SETTINGS = ForwardSettings(source="in", lossy=True, reorder_window_s=1.5, trust_host=False)
 

@@ -1,5 +1,7 @@
 """What is in a frame: options, compression, metadata, group markers, raw bytes, bad entries, times, syslog pieces."""
 
+# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+
 from __future__ import annotations
 
 import hashlib
@@ -7,12 +9,6 @@ import math
 
 import msgpack
 import pytest
-
-from esa_tls.errors import FrameTooLarge
-from esa_tls.wire.fluent import BadFrame, FrameReader, Limits, PayloadTooLarge, UnreadablePayload
-from esa_tls.wire.fluent_decode import ForwardSettings, FrameDecoder
-from esa_tls.wire.fluent_encode import ack
-from esa_tls.wire.fluent_values import EntryTimes, mode_of, text_of, time_of
 from tests.unit.wire.fluent_cases import (
     CHUNK,
     ENTRIES_AB,
@@ -30,6 +26,12 @@ from tests.unit.wire.fluent_cases import (
     str32,
     zstd_frames,
 )
+
+from esa_tls.errors import FrameTooLarge
+from esa_tls.wire.fluent import BadFrame, FrameReader, Limits, PayloadTooLarge, UnreadablePayload
+from esa_tls.wire.fluent_decode import ForwardSettings, FrameDecoder
+from esa_tls.wire.fluent_encode import ack
+from esa_tls.wire.fluent_values import EntryTimes, mode_of, text_of, time_of
 
 GZIP_VECTOR = bytes.fromhex(
     "1f8b08000000000002039b749d21f4cdb31f0c40d0b838273f7d61220080b8e9a812000000"
@@ -154,6 +156,14 @@ def test_F09_group_markers_are_no_lines_and_lend_their_resource(ext: str) -> Non
         assert frames[0]["resources"] == [resource, resource, None]
         assert max(frames[0]["times"]) < 2_000_000_000
         assert frames[0]["rejected"] == []
+
+
+def test_F09_a_marker_is_no_line_whatever_its_record_holds() -> None:
+    """The stamp makes the marker: a record with a line's key in it is still none, also when all records look alike."""
+    entries = [[event_time(0xFFFFFFFF), {"log": "start"}], [1, {"log": "a"}], [event_time(0xFFFFFFFE), {"log": "end"}]]
+    assert lines_of(pack(["t", entries])) == [b"a"]
+    mixed = [*entries, [1, {"message": "b"}]]
+    assert lines_of(pack(["t", mixed])) == [b"a", b"b"]
 
 
 def test_F09_a_group_does_not_reach_into_the_next_frame() -> None:

@@ -1,0 +1,110 @@
+"""The `line` record: what a line says beside its prefix and its leg, and the record as nested dicts.
+
+`line_dict` is the reference; the encoders splice the same from cached pieces.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from esa_tls.core.connections import Leg
+from esa_tls.core.facts import Fact
+from esa_tls.core.prefix import Prefix
+from esa_tls.core.records import ACTIONS, facts_of, triple
+
+
+class Line(msgspec.Struct, array_like=True):
+    """A line on its way into a record: what is left to say beside its prefix and its leg."""
+
+    text: str
+    fact: Fact
+    record_hash: str
+    sequence: int
+    created: str
+    flags: tuple[str, ...] = ()
+    raw_base64: str | None = None
+
+
+def own_of(prefix: Prefix, line: Line) -> dict[str, Any]:
+    """What a line's record has under `cisco_esa`, but for the triple and the line's own facts."""
+    facts = prefix.facts
+    own: dict[str, Any] = {"record": "line", "appliance": facts.appliance, "epoch": prefix.epoch, "time_source": facts.time_source}
+    if facts.log_name:
+        own["log_name"] = facts.log_name
+    flags = facts.flags + line.flags
+    if flags:
+        own["flags"] = sorted(set(flags))
+    if line.raw_base64 is not None:
+        own["raw_base64"] = line.raw_base64
+    return own
+
+
+def log_of(prefix: Prefix) -> dict[str, Any]:
+    """What a line's record has under `log`."""
+    facts = prefix.facts
+    log: dict[str, Any] = {}
+    if facts.level:
+        log["level"] = facts.level
+    if facts.file_path:
+        log["file"] = {"path": facts.file_path}
+    syslog: dict[str, Any] = {}
+    if facts.priority is not None:
+        syslog["priority"] = facts.priority
+    if facts.appname:
+        syslog["appname"] = facts.appname
+    if syslog:
+        log["syslog"] = syslog
+    return log
+
+
+def action_key(fact: Fact) -> str:
+    """The action whose category and types hold: a HAT decision that refuses is another one."""
+    if fact.action == "hat-decided" and fact.values and str(fact.values.get("policy", "")).upper() in ("REJECT", "TCPREFUSE"):
+        return "hat-denied"
+    return fact.action
+
+
+def line_dict(prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> dict[str, Any]:
+    """The `line` record as nested dicts: the reference for both splices."""
+    fact = line.fact
+    key = action_key(fact)
+    category, types = ACTIONS[key]
+    record: dict[str, Any] = {
+        "@timestamp": prefix.iso,
+        "event": {
+            "id": prefix.time_id + line.record_hash,
+            "action": fact.action,
+            "category": [category],
+            "type": list(types),
+            "sequence": line.sequence,
+            "created": line.created,
+            "original": line.text,
+        },
+        "host": {"name": prefix.appliance},
+    }
+    own = own_of(prefix, line)
+    record["cisco_esa"] = own
+    if leg is not None:
+        leg_own, beside = triple(prefix.appliance, leg)
+        own.update(leg_own)
+        record.update(beside)
+    if fact.mid is not None:
+        own["mid"] = fact.mid
+    if fact.rids:
+        own["rids"] = list(fact.rids[:100])
+    log = log_of(prefix)
+    if log:
+        record["log"] = log
+    facts_own, facts_beside = facts_of(fact) or ({}, {})
+    own.update(facts_own)
+    observed = {**observer, **facts_beside.pop("observer", {})}
+    if observed:
+        record["observer"] = observed
+    record.update(facts_beside)
+    return record
+
+
+NO_LINE = Line("", Fact("unrecognised"), "", 0, "")
+"""Stands for a line where only its prefix counts."""

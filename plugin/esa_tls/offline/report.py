@@ -1,0 +1,355 @@
+"""`esa-tls report`: log files summed up in one streaming pass.
+
+What is counted are the summary records as they come, so memory does not grow with the log: kinds of outcomes are few, and names (domains,
+peers, ciphers, reasons) go through `Top`, which keeps `TOP_CAPACITY` of them. When more turn up, the rarest half is dropped; `missed` is
+then the most that any name shown may have been counted too low, and 0 as long as nothing was dropped.
+
+Rules: a mail counts as in clear only where a record says `in_clear`; unknown is counted beside, never as one or the other. Recipients are
+those that records list (the first 100 of a message).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import msgspec
+
+from esa_tls.core.connections import Leg
+from esa_tls.core.encode import JsonLines, Line
+from esa_tls.core.prefix import Prefix
+from esa_tls.core.records import domain_of, iso
+from esa_tls.offline.explain_words import peer_words
+from esa_tls.offline.scan import Pass, Progress, ScanSettings
+from esa_tls.offline.terminal import bar_on, put
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TOP_CAPACITY = 20_000
+SHAPES_SHOWN = 20
+REASONS_KEPT = 3
+"""Sample reasons per failure class."""
+
+
+class Count(msgspec.Struct, frozen=True):
+    """How often something was counted, of how many; `sample` is one example of it."""
+
+    name: str
+    number: int
+    of: int = 0
+    samples: list[str] = []
+
+
+class Ranking(msgspec.Struct, frozen=True):
+    """The most frequent names. `names`: how many different ones there were; `missed`: how much too low a number may be."""
+
+    top: list[Count] = []
+    names: int = 0
+    missed: int = 0
+
+
+class AppliancePart(msgspec.Struct, frozen=True):
+    """What one appliance wrote. Times are RFC 3339, UTC."""
+
+    name: str
+    lines: int
+    first: str | None = None
+    last: str | None = None
+    hostname: str | None = None
+    serial_number: str | None = None
+    version: str | None = None
+    lives: int = 1
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Numbers by two words: `cells[row][column]`."""
+
+    cells: dict[str, dict[str, int]] = {}
+
+    def total(self, row: str) -> int:
+        """The sum of a row."""
+        return sum(self.cells.get(row, {}).values())
+
+    def columns(self) -> list[str]:
+        """Every column that has a number."""
+        return list(dict.fromkeys(column for row in self.cells.values() for column in row))
+
+
+class Report(msgspec.Struct, kw_only=True, frozen=True):
+    """The summary of a log; plain numbers and names, for any form of showing.
+
+    `connections`: direction -> TLS outcome. `evidence`: `direction outcome` -> evidence. `undecided`: direction -> why the outcome is
+    unknown. `deliveries`: mail flow -> TLS outcome of deliveries that carried mail; `deliveries_clear`: mail flow -> `clear` / `tls` /
+    `unknown`; `receptions`: the same for received messages. `results`: results of deliveries, per recipient. `postures`: `message`,
+    `in`, `out` -> posture. `recipients`: posture -> recipients. `clear_*`: names of mail in clear; `_in`: as senders, `_out`: as
+    recipients. `failures`: `direction class` with sample reasons. `flags`: contradictions, late lines and the like.
+    """
+
+    files: list[str]
+    lines: int
+    bytes: int
+    appliances: list[AppliancePart]
+    records: dict[str, int]
+    connections: Table
+    evidence: Table
+    undecided: Table
+    receptions: Table
+    deliveries: Table
+    deliveries_clear: Table
+    results: dict[str, int]
+    postures: Table
+    recipients: dict[str, int]
+    clear_in_domains: Ranking
+    clear_in_peers: Ranking
+    clear_out_domains: Ranking
+    clear_out_peers: Ranking
+    failures: list[Count]
+    protocols: Table
+    ciphers: dict[str, Ranking]
+    flags: dict[str, int]
+    unrecognised: list[Count]
+    unrecognised_lines: int
+    unrecognised_shapes: int
+
+
+class Top:
+    """Counts of names in bounded memory; see the module."""
+
+    def __init__(self, capacity: int = TOP_CAPACITY) -> None:
+        self._capacity = max(capacity, 2)
+        self._numbers: dict[str, int] = {}
+        self._dropped = 0
+        self._missed = 0
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count a name."""
+        numbers = self._numbers
+        numbers[name] = numbers.get(name, 0) + number
+        if len(numbers) > self._capacity:
+            self._drop()
+
+    def _drop(self) -> None:
+        """The rarer half goes. A name may be dropped again and again, so what it may have lost adds up."""
+        ranked = sorted(self._numbers.items(), key=lambda item: item[1], reverse=True)
+        kept = self._capacity // 2
+        self._missed += ranked[kept][1]
+        self._dropped += len(ranked) - kept
+        self._numbers = dict(ranked[:kept])
+
+    def ranking(self, limit: int) -> Ranking:
+        """The `limit` most frequent."""
+        ranked = sorted(self._numbers.items(), key=lambda item: (-item[1], item[0]))
+        return Ranking([Count(name, number) for name, number in ranked[:limit]], len(ranked) + self._dropped, self._missed)
+
+
+class _Grid:
+    """Numbers by two words."""
+
+    def __init__(self) -> None:
+        self.cells: dict[str, dict[str, int]] = {}
+
+    def add(self, row: str, column: str, number: int = 1) -> None:
+        cells = self.cells.setdefault(row, {})
+        cells[column] = cells.get(column, 0) + number
+
+    def table(self) -> Table:
+        return Table(self.cells)
+
+
+class Tally(JsonLines):
+    """Counts records and lines as they come out of the core."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: dict[str, int] = {}
+        self.connections, self.evidence, self.undecided = _Grid(), _Grid(), _Grid()
+        self.receptions, self.deliveries, self.deliveries_clear = _Grid(), _Grid(), _Grid()
+        self.postures, self.protocols = _Grid(), _Grid()
+        self.results: dict[str, int] = {}
+        self.recipients: dict[str, int] = {}
+        self.clear_in_domains, self.clear_in_peers = Top(), Top()
+        self.clear_out_domains, self.clear_out_peers = Top(), Top()
+        self.ciphers = {"inbound": Top(), "outbound": Top()}
+        self.failures: dict[str, tuple[int, dict[str, None]]] = {}
+        self.flags: dict[str, int] = {}
+        self.spans: dict[str, tuple[int, int]] = {}
+        self._prefix: object = None
+
+    def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
+        """Count what is odd about a line, and how far its appliance's stamps reach."""
+        del leg, observer
+        if prefix is not self._prefix:
+            self._prefix = prefix
+            if prefix.facts.time_source == "line":
+                first, last = self.spans.get(prefix.appliance, (prefix.stamp_s, prefix.stamp_s))
+                if "bad_time" not in line.flags:
+                    self.spans[prefix.appliance] = (min(first, prefix.stamp_s), max(last, prefix.stamp_s))
+        if line.flags or prefix.facts.flags:
+            for flag in {*line.flags, *prefix.facts.flags}:
+                self.flags[flag] = self.flags.get(flag, 0) + 1
+
+    def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
+        """Count a record."""
+        del time_s
+        self.records[kind] = self.records.get(kind, 0) + 1
+        match kind:
+            case "connection":
+                self._connection(record)
+            case "delivery":
+                self._delivery(record)
+            case "message":
+                self._message(record["cisco_esa"])
+            case _:
+                pass
+
+    def _connection(self, record: dict[str, Any]) -> None:
+        own = record["cisco_esa"]
+        tls, direction = own["tls"], own["direction"]
+        outcome = tls["outcome"]
+        self.connections.add(direction, outcome)
+        self.evidence.add(f"{direction} {outcome}", tls.get("evidence", ""))
+        if outcome == "unknown":
+            facts = own["connection"]
+            self.undecided.add(direction, facts["end"] if facts["start_seen"] else "beginning_not_seen")
+        if outcome == "success":
+            self.protocols.add(direction, tls.get("protocol") or "not told")
+            self.ciphers[direction].add(tls.get("cipher") or "not told")
+        if "failure" in tls:
+            name = f"{direction} {tls['failure']['class']}"
+            number, reasons = self.failures.get(name, (0, {}))
+            reason = tls["failure"].get("reason")
+            if reason and len(reasons) < REASONS_KEPT:
+                reasons[reason] = None
+            self.failures[name] = (number + 1, reasons)
+
+    def _delivery(self, record: dict[str, Any]) -> None:
+        own = record["cisco_esa"]
+        facts, rids = own["delivery"], len(own["rids"])
+        result = facts["result"]
+        self.results[result] = self.results.get(result, 0) + rids
+        tls = own.get("tls")
+        if tls is None or result not in ("delivered", "uncertain"):
+            return
+        flow = own.get("mail_flow", "unknown")
+        clear = tls.get("in_clear")
+        self.deliveries.add(flow, tls["outcome"])
+        self.deliveries_clear.add(flow, _CLEAR[clear])
+        if clear:
+            domains = [domain_of(address) or "" for address in own.get("envelope", {}).get("to", [])]
+            for domain in domains or ["(not in the log)"]:
+                self.clear_out_domains.add(domain or "(no domain)")
+            self.clear_out_peers.add(_peer(record.get("destination", {})), rids)
+
+    def _message(self, own: dict[str, Any]) -> None:
+        self.postures.add("message", own["posture"])
+        self.postures.add("out", own["posture_out"])
+        if "posture_in" in own:
+            self.postures.add("in", own["posture_in"])
+        for one in own.get("recipients", []):
+            self.recipients[one["posture"]] = self.recipients.get(one["posture"], 0) + 1
+        reception = own.get("reception")
+        # What a child carries on was received with its first ancestor, and is counted there.
+        if reception is None or own.get("child_kind") is not None:
+            return
+        clear = reception["tls"].get("in_clear")
+        self.receptions.add(own.get("mail_flow", "unknown"), _CLEAR[clear])
+        if clear:
+            sender = own.get("envelope", {}).get("from")
+            self.clear_in_domains.add(domain_of(sender) or "(no sender)")
+            self.clear_in_peers.add(_peer(reception.get("peer", {})))
+
+
+_CLEAR = {True: "clear", False: "tls", None: "unknown"}
+
+
+def _peer(end: dict[str, Any]) -> str:
+    return peer_words({name: value for name, value in end.items() if name != "port"}) or "(not in the log)"
+
+
+def report(
+    paths: Sequence[str | Path],
+    *,
+    settings: ScanSettings | None = None,
+    top: int = 20,
+    stdin: BinaryIO | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Sum log files up; `top`: how many domains, peers and ciphers are named. Raises as `scan.Pass.read`."""
+    tally = Tally()
+    reading = Pass(settings or ScanSettings(), tally, hold=False)
+    for _ in reading.read(paths, stdin=stdin, progress=progress):
+        pass
+    pipeline = reading.pipeline
+    shapes = sorted(pipeline.shapes.items(), key=lambda item: (-item[1], item[0]))
+    totals: dict[str, int] = {}
+    for (name, _), number in pipeline.counts.items():
+        totals[name] = totals.get(name, 0) + number
+    return Report(
+        files=[str(path) for path in paths],
+        lines=reading.lines,
+        bytes=reading.read_bytes,
+        appliances=[_appliance(box.state, tally.spans.get(name)) for name, box in sorted(pipeline.boxes.items())],
+        records=tally.records,
+        connections=tally.connections.table(),
+        evidence=tally.evidence.table(),
+        undecided=tally.undecided.table(),
+        receptions=tally.receptions.table(),
+        deliveries=tally.deliveries.table(),
+        deliveries_clear=tally.deliveries_clear.table(),
+        results=tally.results,
+        postures=tally.postures.table(),
+        recipients=tally.recipients,
+        clear_in_domains=tally.clear_in_domains.ranking(top),
+        clear_in_peers=tally.clear_in_peers.ranking(top),
+        clear_out_domains=tally.clear_out_domains.ranking(top),
+        clear_out_peers=tally.clear_out_peers.ranking(top),
+        failures=[
+            Count(name, number, samples=list(reasons))
+            for name, (number, reasons) in sorted(tally.failures.items(), key=lambda item: (-item[1][0], item[0]))
+        ],
+        protocols=tally.protocols.table(),
+        ciphers={direction: names.ranking(top) for direction, names in tally.ciphers.items()},
+        flags={
+            "contradictions": totals.get("esa_tls.contradictions", 0),
+            "epoch_resets": totals.get("esa_tls.epoch_resets", 0),
+            "clock_rebases": totals.get("esa_tls.clock.rebases", 0),
+            "evictions": totals.get("esa_tls.evictions", 0),
+            **{f"{flag}_lines": number for flag, number in sorted(tally.flags.items()) if flag != "contradiction"},
+        },
+        unrecognised=[Count(shape, number) for shape, number in shapes[:SHAPES_SHOWN]],
+        unrecognised_lines=totals.get("esa_tls.lines.unrecognised", 0),
+        unrecognised_shapes=len(shapes),
+    )
+
+
+def _appliance(state: Any, span: tuple[int, int] | None) -> AppliancePart:
+    return AppliancePart(
+        name=state.name,
+        lines=state.sequence,
+        first=None if span is None else iso(span[0]),
+        last=None if span is None else iso(span[1]),
+        hostname=state.hostname,
+        serial_number=state.serial_number,
+        version=state.version,
+        lives=state.epoch + 1,
+    )
+
+
+def run(
+    files: Sequence[str], *, out: BinaryIO, console: Console | None = None, top: int = 20, stdin: BinaryIO | None = None, **settings: Any
+) -> int:
+    """The command: the report as tables to `out`, progress to `console`."""
+    from esa_tls.offline.report_tables import render  # noqa: PLC0415 (the tables are made on top of this module)
+
+    with bar_on(console) as bar:
+        told = report(files, settings=ScanSettings(**settings), top=top, stdin=stdin, progress=None if bar is None else bar.show)
+    put(out, render(told))
+    return 0
+
+
+def outcomes(columns: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Columns in a fixed order, unknown ones last."""
+    present = list(columns)
+    return [name for name in order if name in present] + sorted(name for name in present if name not in order)
