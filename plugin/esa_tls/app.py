@@ -21,20 +21,39 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from esa_tls import __version__, telemetry
-from esa_tls.config import Config, FluentSink, FluentSource, JsonlSink, listen_address
+from esa_tls.config import (
+    Config,
+    FluentSink,
+    FluentSource,
+    JsonlSink,
+    OtlpGrpcSource,
+    OtlpHttpSource,
+    OtlpSink,
+    SyslogSource,
+    listen_address,
+)
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.errors import ConfigError, EsaTlsError
 from esa_tls.runtime.dispatch import Backoff, Dispatcher, Sink, stale_cursors
 from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.journal_format import DeadLetter
+from esa_tls.runtime.refusals import Refusals
+from esa_tls.runtime.tls import server_context
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
 from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
+from esa_tls.sinks.otlp import OtlpSink as OtlpClient
+from esa_tls.sinks.otlp import make_client
 from esa_tls.sources.fluent import ForwardServer, ServerSettings
+from esa_tls.sources.otlp_grpc import GrpcSettings, OtlpGrpcServer
+from esa_tls.sources.otlp_http import HttpSettings, OtlpHttpServer
+from esa_tls.sources.syslog import SyslogServer, SyslogSettings
+from esa_tls.sources.syslog_udp import SyslogUdpServer
 from esa_tls.telemetry import Counters
 from esa_tls.web.server import WebServer
 from esa_tls.wire.fluent import Limits
 from esa_tls.wire.fluent_decode import ForwardSettings, Rejected
+from esa_tls.wire.otlp_lines import OtlpSettings
 
 if TYPE_CHECKING:
     from esa_tls.core.batch import Batch
@@ -70,8 +89,11 @@ class _Reception:
     def reserve(self, n_bytes: int, /) -> AbstractAsyncContextManager[object]:
         return self._intake.reserve(n_bytes)
 
-    async def submit(self, batch: Batch, /) -> None:
-        await self._intake.submit(batch)
+    async def submit(self, batch: Batch, /, *, timeout_s: float | None = None) -> None:
+        await self._intake.submit(batch, timeout_s=timeout_s)
+
+    def break_feed(self) -> None:
+        self._intake.break_feed()
 
     async def dead_letter(self, rejected: Sequence[Rejected], *, origin: str) -> None:
         now_s = time.time()
@@ -94,8 +116,8 @@ def core_settings(config: Config) -> CoreSettings:
     )
 
 
-def make_sink(settings: JsonlSink | FluentSink) -> Sink:
-    """The sink a setting describes."""
+def make_sink(settings: JsonlSink | FluentSink | OtlpSink, counters: Counters | None = None) -> Sink:
+    """The sink a setting describes. `counters`: for what a sink counts itself."""
     kinds = frozenset(settings.records)
     classes = tuple(cls for cls, wanted in (("line", "line" in kinds), ("summary", bool(kinds - {"line"}))) if wanted)
     match settings:
@@ -120,19 +142,115 @@ def make_sink(settings: JsonlSink | FluentSink) -> Sink:
                 connect_timeout_s=settings.connect_timeout_s,
                 ack_timeout_s=settings.ack_timeout_s,
             )
+        case OtlpSink():
+            return OtlpClient(
+                make_client(
+                    settings.protocol,
+                    settings.endpoints,
+                    headers={key: value.reveal() for key, value in settings.headers.items()},
+                    gzip=settings.gzip,
+                    timeout_s=settings.timeout_s,
+                ),
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=frozenset(kinds),
+                max_request_bytes=settings.max_request_bytes,
+                counters=counters,
+            )
 
 
-def make_source(settings: FluentSource, intake: Intake, counters: Counters, config: Config) -> ForwardServer:
+Source = ForwardServer | OtlpGrpcServer | OtlpHttpServer | SyslogServer | SyslogUdpServer
+
+
+def make_source(
+    settings: FluentSource | OtlpGrpcSource | OtlpHttpSource | SyslogSource, intake: Intake, counters: Counters, config: Config
+) -> Source:
     """The source a setting describes."""
+    match settings:
+        case FluentSource():
+            return _forward_source(settings, intake, counters, config)
+        case OtlpGrpcSource() | OtlpHttpSource():
+            return _otlp_source(settings, intake, counters, config)
+        case SyslogSource():
+            return _syslog_source(settings, intake, counters)
+
+
+def _record_key(config: Config) -> str | None:
+    return next((name.partition(":")[2] for name in config.appliance.from_ if name.startswith("record:")), None)
+
+
+def _otlp_source(
+    settings: OtlpGrpcSource | OtlpHttpSource, intake: Intake, counters: Counters, config: Config
+) -> OtlpGrpcServer | OtlpHttpServer:
     host, port = listen_address(settings.listen)
-    record_key = next((name.partition(":")[2] for name in config.appliance.from_ if name.startswith("record:")), None)
+    otlp = OtlpSettings(
+        line_keys=tuple(settings.line_keys),
+        appliance_key=_record_key(config),
+        host_attributes=tuple(settings.host_attributes),
+        source=settings.name,
+        lossy=settings.lossy,
+        reorder_window_s=settings.reorder_window_s,
+    )
+    token = None if settings.token is None else settings.token.reveal()
+    if isinstance(settings, OtlpGrpcSource):
+        grpc_settings = GrpcSettings(
+            name=settings.name,
+            host=host,
+            port=port,
+            max_request_bytes=settings.max_request_bytes,
+            answer_within_s=settings.answer_within_s,
+            max_calls_per_connection=settings.max_calls_per_connection,
+        )
+        return OtlpGrpcServer(_Reception(intake), counters, settings=grpc_settings, otlp=otlp, token=token)
+    http_settings = HttpSettings(
+        name=settings.name,
+        host=host,
+        port=port,
+        max_request_bytes=settings.max_request_bytes,
+        answer_within_s=settings.answer_within_s,
+        read_timeout_s=settings.read_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        max_connections=settings.max_connections,
+    )
+    return OtlpHttpServer(_Reception(intake), counters, settings=http_settings, otlp=otlp, token=token)
+
+
+def _syslog_source(settings: SyslogSource, intake: Intake, counters: Counters) -> SyslogServer | SyslogUdpServer:
+    host, port = listen_address(settings.listen)
+    syslog = SyslogSettings(
+        name=settings.name,
+        host=host,
+        port=port,
+        allow=tuple(settings.allow),
+        trust_host=settings.trust_host,
+        lossy=settings.lossy,
+        reorder_window_s=settings.reorder_window_s,
+        framing=settings.framing,
+        max_message_bytes=settings.max_message_bytes,
+        max_sessions=settings.max_sessions,
+        idle_timeout_s=settings.idle_timeout_s,
+        receive_buffer_bytes=settings.receive_buffer_bytes,
+        max_waiting_bytes=settings.max_waiting_bytes,
+    )
+    owner = f"source {settings.name}"
+    refusals = Refusals(owner, counters)
+    if settings.transport == "udp":
+        return SyslogUdpServer(_Reception(intake), counters, settings=syslog, refusals=refusals)
+    tls = None if settings.tls is None else server_context(settings.tls, owner=owner, refusals=refusals, counters=counters)
+    return SyslogServer(_Reception(intake), counters, settings=syslog, tls=tls, refusals=refusals)
+
+
+def _forward_source(settings: FluentSource, intake: Intake, counters: Counters, config: Config) -> ForwardServer:
+    host, port = listen_address(settings.listen)
     return ForwardServer(
         _Reception(intake),
         counters,
-        settings=ServerSettings(name=settings.name, host=host, port=port, max_sessions=settings.max_sessions, idle_timeout_s=settings.idle_timeout_s),
+        settings=ServerSettings(
+            name=settings.name, host=host, port=port, max_sessions=settings.max_sessions, idle_timeout_s=settings.idle_timeout_s
+        ),
         forward=ForwardSettings(
             record_keys=tuple(settings.line_keys),
-            appliance_key=record_key,
+            appliance_key=_record_key(config),
             source=settings.name,
             lossy=settings.lossy,
             reorder_window_s=settings.reorder_window_s,
@@ -198,8 +316,10 @@ def _stop_on_signal() -> asyncio.Event:
     return stop
 
 
-async def _serve(config: Config, journal: Journal, counters: Counters, stop: asyncio.Event, started: Callable[[Running], None] | None) -> None:
-    sinks = [make_sink(settings) for settings in config.sinks]
+async def _serve(
+    config: Config, journal: Journal, counters: Counters, stop: asyncio.Event, started: Callable[[Running], None] | None
+) -> None:
+    sinks = [make_sink(settings, counters) for settings in config.sinks]
     journal.set_readers({sink.name: {(cls, sink.encoding) for cls in sink.cls_wanted} for sink in sinks})
     stored = journal.cursors()
     for name in stale_cursors(list(stored), [sink.name for sink in sinks]):
@@ -311,10 +431,11 @@ def _make_web(config: Config, counters: Counters, intake: Intake, dispatchers: S
 def _watch_core(pipeline: Pipeline, counters: Counters) -> None:
     counters.gauge(telemetry.HELD_LINES, lambda: pipeline.held_lines)
 
-
     def entries(kinds: str) -> int:
         return sum(box.correlator.entries.open_count[kind] for box in pipeline.boxes.values() for kind in kinds)
 
     counters.gauge(telemetry.OPEN_ENTRIES, lambda: entries("ID"), kind="connection")
     counters.gauge(telemetry.OPEN_ENTRIES, lambda: entries("M"), kind="message")
-    counters.gauge(telemetry.OPEN_ENTRIES, lambda: sum(len(box.correlator.entries.tombstones) for box in pipeline.boxes.values()), kind="tombstone")
+    counters.gauge(
+        telemetry.OPEN_ENTRIES, lambda: sum(len(box.correlator.entries.tombstones) for box in pipeline.boxes.values()), kind="tombstone"
+    )

@@ -13,6 +13,7 @@ Sources and sinks are unions told apart by `type`; `app.py` has one `match` over
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import zoneinfo
@@ -82,6 +83,38 @@ class Appliance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     )
 
 
+class ListenTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS of a listener. The files are looked at again while it runs: a renewed certificate needs no restart."""
+
+    cert_file: Annotated[str, Meta(description="PEM file: the certificate, and behind it those between it and its root.", min_length=1)]
+    key_file: Annotated[
+        str, Meta(description="PEM file: its private key, without passphrase and readable by this user only.", min_length=1)
+    ]
+    client_ca_file: Annotated[
+        str | None,
+        Meta(description="PEM file of authorities. If given, only peers with a certificate signed by one of them get in (mutual TLS)."),
+    ] = None
+    min_version: Annotated[Literal["1.2", "1.3"], Meta(description="Oldest TLS version that is spoken.")] = "1.2"
+
+
+class ClientTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS towards a server. The files are looked at again at each new connection."""
+
+    ca_file: Annotated[
+        str | None,
+        Meta(description="PEM file of the authorities that may have signed the server's certificate. null: those of the system."),
+    ] = None
+    verify: Annotated[
+        bool, Meta(description="Check the server's certificate and name. `false` is for tests: anybody in between can read and alter all.")
+    ] = True
+    server_name: Annotated[
+        str | None, Meta(description="Name that the server's certificate has to carry (and SNI). null: the host that is connected to.")
+    ] = None
+    cert_file: Annotated[str | None, Meta(description="PEM file of our own certificate, for servers that want one (mutual TLS).")] = None
+    key_file: Annotated[str | None, Meta(description="PEM file of its private key.")] = None
+    min_version: Annotated[Literal["1.2", "1.3"], Meta(description="Oldest TLS version that is spoken.")] = "1.2"
+
+
 class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
     """Fluent Forward in, from Fluent Bit, Fluentd, the Collector or any Forward client. Acknowledges after the commit."""
 
@@ -113,6 +146,189 @@ class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_depth: Annotated[int, Meta(description="Deeper nested frames are refused.", ge=8, le=512)] = 64
     max_sessions: Annotated[int, Meta(description="Senders connected at the same time; more are turned away.", ge=1)] = 1024
     idle_timeout_s: Annotated[float, Meta(description="A sender that sends nothing for so long is cut off.", ge=1)] = 300.0
+
+
+class OtlpGrpcSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp_grpc", tag_field="type"):
+    """OTLP logs in over gRPC, from the OpenTelemetry Collector, Fluent Bit or an SDK. Answers after the commit."""
+
+    name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "otlp_grpc"
+    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
+        "127.0.0.1:4317"
+    )
+    line_keys: Annotated[
+        list[str],
+        Meta(
+            description="Keys of a body that is a map (Fluent Bit sends those) that may hold the raw line; the first one present counts.",
+            min_length=1,
+        ),
+    ] = msgspec.field(default_factory=lambda: ["log", "message", "MESSAGE"])
+    host_attributes: Annotated[
+        list[str],
+        Meta(
+            description="Attributes that name the appliance's host (`otlp:host.name` of `appliance.from`): the first there is, "
+            "in the resource before the record. `record:KEY` is looked up in the record's attributes and body, then in the resource.",
+            min_length=1,
+        ),
+    ] = msgspec.field(default_factory=lambda: ["host.name"])
+    lossy: Annotated[
+        bool | None,
+        Meta(
+            description="True: lines of this source may get lost or come late, so a missing TLS line proves less. "
+            "null: true for lines that carry a syslog prefix, false for others."
+        ),
+    ] = None
+    reorder_window_s: Annotated[
+        Annotated[float, Meta(ge=0, le=60)] | None,
+        Meta(description="Decide `none` only so many seconds after the line that would decide it. null: 2 where lossy, else 0."),
+    ] = None
+    max_request_bytes: Annotated[
+        int, Meta(description="A larger request is refused for good, also if it is larger only unpacked.", ge=64 * KiB, le=GiB)
+    ] = 64 * MiB
+    answer_within_s: Annotated[
+        float,
+        Meta(
+            description="What is not committed by then is answered as retryable, and the sender sends it again, without harm. "
+            "Keep it below the sender's time-out (the Collector's is 5 s).",
+            gt=0,
+            le=60,
+        ),
+    ] = 4.0
+    token: Annotated[
+        Secret | None,
+        Meta(description="If set, senders must show the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
+    ] = None
+    max_calls_per_connection: Annotated[int, Meta(description="Calls under way on one connection; more wait at the sender.", ge=1)] = 32
+
+
+class OtlpHttpSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp_http", tag_field="type"):
+    """OTLP logs in over HTTP (`POST /v1/logs`, protobuf or JSON, plain, gzip or zstd). Answers after the commit."""
+
+    name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "otlp_http"
+    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
+        "127.0.0.1:4318"
+    )
+    line_keys: Annotated[
+        list[str],
+        Meta(
+            description="Keys of a body that is a map (Fluent Bit sends those) that may hold the raw line; the first one present counts.",
+            min_length=1,
+        ),
+    ] = msgspec.field(default_factory=lambda: ["log", "message", "MESSAGE"])
+    host_attributes: Annotated[
+        list[str],
+        Meta(
+            description="Attributes that name the appliance's host (`otlp:host.name` of `appliance.from`): the first there is, "
+            "in the resource before the record. `record:KEY` is looked up in the record's attributes and body, then in the resource.",
+            min_length=1,
+        ),
+    ] = msgspec.field(default_factory=lambda: ["host.name"])
+    lossy: Annotated[
+        bool | None,
+        Meta(
+            description="True: lines of this source may get lost or come late, so a missing TLS line proves less. "
+            "null: true for lines that carry a syslog prefix, false for others."
+        ),
+    ] = None
+    reorder_window_s: Annotated[
+        Annotated[float, Meta(ge=0, le=60)] | None,
+        Meta(description="Decide `none` only so many seconds after the line that would decide it. null: 2 where lossy, else 0."),
+    ] = None
+    max_request_bytes: Annotated[
+        int, Meta(description="A larger request is refused for good, also if it is larger only unpacked.", ge=64 * KiB, le=GiB)
+    ] = 64 * MiB
+    answer_within_s: Annotated[
+        float,
+        Meta(
+            description="What is not committed by then is answered as retryable, and the sender sends it again, without harm. "
+            "Keep it below the sender's time-out (the Collector's is 5 s).",
+            gt=0,
+            le=60,
+        ),
+    ] = 4.0
+    token: Annotated[
+        Secret | None,
+        Meta(description="If set, senders must show the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
+    ] = None
+    max_connections: Annotated[int, Meta(description="Senders connected at the same time; more are turned away.", ge=1)] = 1024
+    read_timeout_s: Annotated[
+        float, Meta(description="A body that has not come within this is given up; the sender may try again.", gt=0)
+    ] = 30.0
+    idle_timeout_s: Annotated[float, Meta(description="A connection that sends no whole request for so long is closed.", ge=1)] = 75.0
+
+
+class SyslogSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="syslog", tag_field="type"):
+    """Syslog in, RFC 3164 and 5424, from the appliance's own syslog push or through relays. Syslog knows no acknowledgement.
+
+    One entry for each transport. Two entries need a `name` each.
+    """
+
+    transport: Annotated[
+        Literal["udp", "tcp", "tls"],
+        Meta(description="What is listened for. `udp` may lose lines and nobody notices; `tcp` and `tls` hold the sender back instead."),
+    ]
+    name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "syslog"
+    listen: Annotated[
+        str,
+        Meta(
+            description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one. Appliances send to 514, "
+            "TLS senders to 6514; ports below 1024 want the right to bind them (`CAP_NET_BIND_SERVICE`)."
+        ),
+    ] = "127.0.0.1:5140"
+    tls: Annotated[ListenTls | None, Meta(description="Certificate and key for `transport: tls`, and for that only.")] = None
+    allow: Annotated[
+        list[str],
+        Meta(
+            description="Addresses and networks (`192.0.2.7`, `192.0.2.0/24`) that may send; others are turned away and counted. "
+            "Empty: everybody who reaches the port."
+        ),
+    ] = msgspec.field(default_factory=list)
+    trust_host: Annotated[
+        bool,
+        Meta(
+            description="Let the host field in a line name its appliance (`syslog:host` of `appliance.from`). Whoever may send can write "
+            "any name there, so only for relays that are trusted to. false: a line belongs to the sender's address."
+        ),
+    ] = False
+    lossy: Annotated[
+        bool | None,
+        Meta(
+            description="True: lines of this source may get lost or come late, so a missing TLS line proves less. "
+            "null: true for lines that carry a syslog prefix, false for others. UDP is always lossy."
+        ),
+    ] = None
+    reorder_window_s: Annotated[
+        Annotated[float, Meta(ge=0, le=60)] | None,
+        Meta(description="Decide `none` only so many seconds after the line that would decide it. null: 2 where lossy, else 0."),
+    ] = None
+    framing: Annotated[
+        Literal["auto", "octet_counting", "lf", "nul"],
+        Meta(
+            description="Where a message ends over TCP and TLS. `auto`: found out for each message, octet counting or up to a line feed "
+            "(or NUL, as long as no line feed was seen). The others: only this."
+        ),
+    ] = "auto"
+    max_message_bytes: Annotated[
+        int, Meta(description="A longer message is cut there and its record flagged `truncated`.", ge=2 * KiB, le=256 * KiB)
+    ] = 64 * KiB
+    max_sessions: Annotated[
+        int, Meta(description="Senders connected at the same time, or addresses known with UDP; more are turned away.", ge=1)
+    ] = 1024
+    idle_timeout_s: Annotated[
+        float,
+        Meta(description="A sender silent for so long is cut off. It does not notice, and loses what it sends next: keep it long.", ge=1),
+    ] = 86_400.0
+    receive_buffer_bytes: Annotated[
+        int,
+        Meta(
+            description="UDP: what the system is asked to keep while we are busy (Linux: `net.core.rmem_max` limits it).",
+            ge=64 * KiB,
+            le=GiB,
+        ),
+    ] = 8 * MiB
+    max_waiting_bytes: Annotated[
+        int,
+        Meta(description="UDP: lines kept while the journal takes nothing; what comes then is dropped and counted.", ge=64 * KiB, le=GiB),
+    ] = 16 * MiB
 
 
 class JsonlSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="jsonl", tag_field="type"):
@@ -164,10 +380,45 @@ class FluentSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
 
 
-Source = FluentSource
+class OtlpSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp", tag_field="type"):
+    """OTLP logs out, to the OpenTelemetry Collector or any OTLP server. One resource per appliance."""
+
+    endpoints: Annotated[
+        list[str],
+        Meta(
+            description="Servers; the first is used, the next ones when it cannot be reached. For `grpc` `HOST:PORT`, for `http` the base "
+            "URL (`/v1/logs` is put behind it).",
+            min_length=1,
+        ),
+    ]
+    protocol: Annotated[Literal["grpc", "http"], Meta(description="How to talk to them.")] = "grpc"
+    name: Annotated[
+        str, Meta(description="Unique name; the sink's place in the journal is kept under it, so renaming starts anew.", min_length=1)
+    ] = "otlp"
+    records: Annotated[list[RecordKind], Meta(description="Kinds of records wanted.", min_length=1)] = msgspec.field(
+        default_factory=lambda: ["line", "connection", "delivery", "message", "consolidated"]
+    )
+    from_: Annotated[
+        Literal["tail", "oldest"],
+        Meta(description="Where a new sink begins: at what comes from now on, or at the oldest record still in the journal."),
+    ] = msgspec.field(name="from", default="tail")
+    headers: Annotated[
+        dict[str, Secret],
+        Meta(description="Sent with every request, e.g. `authorization: Bearer ${TOKEN}`. `${NAME}` takes it from the environment."),
+    ] = msgspec.field(default_factory=dict)
+    gzip: Annotated[bool, Meta(description="Compress requests.")] = True
+    max_request_bytes: Annotated[
+        int, Meta(description="Largest request before compression. A gRPC server takes 4 MiB at most by default.", ge=64 * KiB, le=GiB)
+    ] = 4 * MiB
+    timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 10.0
+    retry_initial_s: Annotated[float, Meta(description="Wait after the first failure; doubles each time, with jitter.", gt=0)] = 1.0
+    retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
+
+
+Source = FluentSource | OtlpGrpcSource | OtlpHttpSource | SyslogSource
 """All types of sources."""
 
-Sink = JsonlSink | FluentSink
+Sink = JsonlSink | FluentSink | OtlpSink
 """All types of sinks."""
 
 
@@ -220,7 +471,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int, Meta(description="Memory for frames being received and not yet committed, of all senders together.", ge=MiB)
     ] = 256 * MiB
     sources: Annotated[list[Source], Meta(description="Where lines come from.", min_length=1)] = msgspec.field(
-        default_factory=lambda: [FluentSource()]
+        default_factory=lambda: [FluentSource(), OtlpGrpcSource(), OtlpHttpSource()]
     )
     sinks: Annotated[list[Sink], Meta(description="Where records go to, each on its own.", min_length=1)] = msgspec.field(
         default_factory=lambda: [JsonlSink()]
@@ -485,7 +736,7 @@ def _conflicts(config: Config) -> Iterator[tuple[str, str]]:
             if first != index:
                 yield f"{list_name}[{index}].name", f"{entry.name!r} is taken by {list_name}[{first}]; give each its own `name`"
     listening: dict[tuple[str, int], str] = {}
-    listeners = [(f"sources[{index}].listen", source.listen) for index, source in enumerate(config.sources)]
+    listeners = [(f"sources[{index}].listen", source.listen) for index, source in enumerate(config.sources) if not _is_udp(source)]
     listeners += [("web.listen", config.web.listen)] if config.web else []
     for where, text in listeners:
         try:
@@ -495,10 +746,18 @@ def _conflicts(config: Config) -> Iterator[tuple[str, str]]:
             continue
         if address[1] and listening.setdefault(address, where) != where:
             yield where, f"{text} is taken by {listening[address]}"
+    yield from _wrong_syslog(config)
     for index, source in enumerate(config.sources):
-        if source.max_frame_bytes > config.max_receive_bytes:
+        if isinstance(source, SyslogSource):
+            continue
+        limit, limit_bytes = (
+            ("max_frame_bytes", source.max_frame_bytes)
+            if isinstance(source, FluentSource)
+            else ("max_request_bytes", source.max_request_bytes)
+        )
+        if limit_bytes > config.max_receive_bytes:
             yield (
-                f"sources[{index}].max_frame_bytes",
+                f"sources[{index}].{limit}",
                 f"larger than max_receive_bytes ({config.max_receive_bytes}): such a frame could never be read",
             )
     yield from _wrong_sinks(config.sinks)
@@ -507,6 +766,40 @@ def _conflicts(config: Config) -> Iterator[tuple[str, str]]:
     for where, text in _plain_texts(msgspec.to_builtins(config, enc_hook=lambda _secret: None)):
         if _VARIABLE.search(text):
             yield where, "${...} is replaced in secrets only; write the value itself"
+
+
+def _is_udp(source: Source) -> bool:
+    """Whether it listens on a UDP port, which does not collide with a TCP port of the same number."""
+    return isinstance(source, SyslogSource) and source.transport == "udp"
+
+
+def _wrong_syslog(config: Config) -> Iterator[tuple[str, str]]:
+    listening: dict[tuple[str, int], str] = {}
+    for index, source in enumerate(config.sources):
+        if not isinstance(source, SyslogSource):
+            continue
+        where = f"sources[{index}]"
+        if source.transport == "tls" and source.tls is None:
+            yield f"{where}.tls", "transport: tls needs cert_file and key_file here"
+        if source.transport != "tls" and source.tls is not None:
+            yield f"{where}.tls", f"has no effect with transport: {source.transport}; set transport: tls"
+        if source.transport == "udp":
+            if source.lossy is False:
+                yield f"{where}.lossy", "UDP loses lines without notice, so it cannot be false with transport: udp"
+            try:
+                address = listen_address(source.listen)
+            except ValueError as error:
+                yield f"{where}.listen", str(error)
+            else:
+                if address[1] and listening.setdefault(address, where) != where:
+                    yield f"{where}.listen", f"{source.listen} is taken by {listening[address]}.listen"
+        for number, network in enumerate(source.allow):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                yield f"{where}.allow[{number}]", f"no address and no network: {error}"
+        if not source.trust_host and config.appliance.name is None and "peer" not in config.appliance.from_:
+            yield f"{where}.trust_host", "is false, so appliance.from must hold `peer`, or all senders would be one appliance"
 
 
 def _wrong_appliance(appliance: Appliance) -> Iterator[tuple[str, str]]:
@@ -539,14 +832,20 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
             if first != index:
                 yield f"sinks[{index}].path", f"{sink.path!r} is written by sinks[{first}]"
             continue
-        for number, upstream in enumerate(sink.upstreams):
+        if isinstance(sink, OtlpSink) and sink.protocol == "http":
+            for number, endpoint in enumerate(sink.endpoints):
+                if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", endpoint):
+                    yield f"sinks[{index}].endpoints[{number}]", f"expected http://HOST:PORT or https://HOST:PORT, got {endpoint!r}"
+            continue
+        where, addresses = ("endpoints", sink.endpoints) if isinstance(sink, OtlpSink) else ("upstreams", sink.upstreams)
+        for number, address in enumerate(addresses):
             try:
-                port = listen_address(upstream)[1]
+                port = listen_address(address)[1]
             except ValueError as error:
-                yield f"sinks[{index}].upstreams[{number}]", str(error)
+                yield f"sinks[{index}].{where}[{number}]", str(error)
                 continue
             if port == 0:
-                yield f"sinks[{index}].upstreams[{number}]", "port 0 is no address to send to"
+                yield f"sinks[{index}].{where}[{number}]", "port 0 is no address to send to"
 
 
 def _plain_texts(data: object, where: str = "") -> Iterator[tuple[str, str]]:

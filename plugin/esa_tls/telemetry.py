@@ -75,11 +75,19 @@ BATCHES_KNOWN = "esa_tls.batches.known"
 SESSIONS_OPEN = "esa_tls.sessions.open"
 SESSIONS_OPENED = "esa_tls.sessions.opened"
 SESSIONS_CLOSED = "esa_tls.sessions.closed"
+PEERS_REFUSED = "esa_tls.peers.refused"
+TLS_RELOADS = "esa_tls.tls.reloads"
 FORWARD_FRAMES = "esa_tls.forward.frames"
 FORWARD_BAD_FRAMES = "esa_tls.forward.bad_frames"
 FORWARD_REFUSED_FRAMES = "esa_tls.forward.refused_frames"
 FORWARD_SIGNALS = "esa_tls.forward.other_signals"
 FORWARD_ACKS = "esa_tls.forward.acks"
+OTLP_REQUESTS = "esa_tls.otlp.requests"
+OTLP_FAULTS = "esa_tls.otlp.faults"
+SYSLOG_TRUNCATED = "esa_tls.syslog.truncated"
+SYSLOG_ODD_FRAMES = "esa_tls.syslog.odd_frames"
+SYSLOG_BAD_FRAMES = "esa_tls.syslog.bad_frames"
+SYSLOG_DROPPED = "esa_tls.syslog.datagrams.dropped"
 EVENTS_DEAD_LETTERED = "esa_tls.events.dead_lettered"
 RECEIVE_RESERVED = "esa_tls.receive.reserved"
 RECEIVE_WAITS = "esa_tls.receive.waits"
@@ -129,6 +137,20 @@ METRICS: tuple[Metric, ...] = (
     Metric(SESSIONS_OPEN, GAUGE, "{session}", ("source",), "Senders' connections open now."),
     Metric(SESSIONS_OPENED, COUNTER, "{session}", ("source",), "Senders' connections accepted."),
     Metric(SESSIONS_CLOSED, COUNTER, "{session}", ("source", "reason"), "Senders' connections ended, by what ended them."),
+    Metric(
+        PEERS_REFUSED,
+        COUNTER,
+        "{peer}",
+        ("listener", "reason"),
+        "Peers turned away before they could send: TLS, client certificate, shared key, password, time-out or number of sessions.",
+    ),
+    Metric(
+        TLS_RELOADS,
+        COUNTER,
+        "{reload}",
+        ("owner", "result"),
+        "Changed certificate files read again; `failed`: they could not be used and those from before stay in use.",
+    ),
     Metric(FORWARD_FRAMES, COUNTER, "{frame}", ("source", "mode"), "Forward frames read, by mode (message, forward, packed, compressed)."),
     Metric(
         FORWARD_BAD_FRAMES,
@@ -152,6 +174,40 @@ METRICS: tuple[Metric, ...] = (
         "Frames of metrics or traces: acknowledged and dropped, as they hold no log lines.",
     ),
     Metric(FORWARD_ACKS, COUNTER, "{ack}", ("source",), "Acknowledgements written, each after its lines were durable."),
+    Metric(OTLP_REQUESTS, COUNTER, "{request}", ("source", "answer"), "OTLP requests answered, by what was answered."),
+    Metric(
+        OTLP_FAULTS, COUNTER, "{request}", ("source",), "OTLP requests that met an error of ours; the sender was told to send them again."
+    ),
+    Metric(
+        SYSLOG_TRUNCATED,
+        COUNTER,
+        "{message}",
+        ("source",),
+        "Syslog messages that are not whole: over max_message_bytes, or without an end when their connection ended.",
+    ),
+    Metric(
+        SYSLOG_ODD_FRAMES,
+        COUNTER,
+        "{message}",
+        ("source", "reason"),
+        "Syslog messages over TCP or TLS taken as text up to the line end that begin with a digit and no octet count (no_count), "
+        "or without a priority (no_priority).",
+    ),
+    Metric(
+        SYSLOG_BAD_FRAMES,
+        COUNTER,
+        "{frame}",
+        ("source", "reason"),
+        "Places where no syslog message begins, after which no boundary can be found: the sender was cut off.",
+    ),
+    Metric(
+        SYSLOG_DROPPED,
+        COUNTER,
+        "{datagram}",
+        ("source", "reason"),
+        "Datagrams lost on this machine: in the system's full buffer (kernel), as the journal takes no more (intake_full), "
+        "from a sender not in allow (not_allowed) or beyond max_sessions (max_sessions), or by an error of ours (not_committed).",
+    ),
     Metric(EVENTS_DEAD_LETTERED, COUNTER, "{event}", ("source", "reason"), "Single events of a good frame that went to the dead letters."),
     Metric(RECEIVE_RESERVED, GAUGE, "By", (), "Part of max_receive_bytes that is reserved by frames being read or committed."),
     Metric(RECEIVE_WAITS, COUNTER, "{frame}", (), "Frames whose sender was not read on until room in max_receive_bytes came."),

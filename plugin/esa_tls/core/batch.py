@@ -63,9 +63,9 @@ class Batch(msgspec.Struct):
 class Row(msgspec.Struct, frozen=True):
     """One outbox row: records of one class and encoding, grouped by kind.
 
-    `cls`: `line` or `summary`. `encoding`: `json` (each record one JSON object and a line feed) or `forward` (each record one
-    msgpack entry `[EventTime, map]`). `segments`: (kind, number of records, bytes), kinds `line`, `connection`, `delivery`, `message`,
-    `consolidated`.
+    `cls`: `line` or `summary`. `encoding`: `json` (each record one JSON object and a line feed), `forward` (each record one
+    msgpack entry `[EventTime, map]`), or `otlp` (each record one `ScopeLogs.log_records` field). `segments`: (kind, number of records,
+    bytes), kinds `line`, `connection`, `delivery`, `message`, `consolidated`; a kind may have several segments (`otlp`: one per appliance).
     """
 
     cls: str

@@ -125,6 +125,20 @@ def absence(connection: Connection, break_s: int | None) -> str:
     return ABSENCE if orderly(connection, break_s) else ABSENCE_LOSSY
 
 
+_CERTAIN_OUT = frozenset({"starttls_unexpected_response", "required_not_offered", "required_not_negotiated"})
+
+
+def rests_on_absence(leg: Leg) -> bool:
+    """Whether the outcome also says that a line did not come.
+
+    That is `none` by absence, and a `failed` that a success line, had there been one before, would have made a broken session (or one
+    after it would have mended). What ends STARTTLS on a DCID for good is certain.
+    """
+    if leg.outcome == FAILED:
+        return leg.evidence == LINE and not (leg.kind == "D" and leg.failure_class in _CERTAIN_OUT)
+    return leg.evidence == ABSENCE
+
+
 def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] | None, *, break_s: int | None, proof: bool = False) -> bool:
     """A TLS success line (or `proof` of TLS). Returns True if it contradicts a decision already taken.
 
@@ -150,10 +164,13 @@ def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] |
     return late
 
 
-def tls_failed(connection: Connection, stamp_s: int, *, required: bool, failure_class: str, reason: str | None) -> bool:
+def tls_failed(
+    connection: Connection, stamp_s: int, *, required: bool, failure_class: str, reason: str | None, break_s: int | None
+) -> bool:
     """A TLS failure line. Returns True if it contradicts a decision already taken (a `none` on a delivery connection).
 
-    Before success: `failed`. After success: stays `success`, `broken`. On an ICID after mail was started without success the
+    Before success: `failed` (where lines may be missing, a success line among them: evidence `absence_lossy`, but for what is certain).
+    After success: stays `success`, `broken`. On an ICID after mail was started without success the
     outcome stays and only the failure facts are filled. A "required" line gives class and reason, else the first failure line does.
     """
     leg = _renew(connection)
@@ -173,6 +190,8 @@ def tls_failed(connection: Connection, stamp_s: int, *, required: bool, failure_
         leg.failure_class = failure_class
         leg.failure_reason = reason
     connection.required_said = connection.required_said or required
+    if rests_on_absence(leg) and not orderly(connection, break_s):
+        leg.evidence = ABSENCE_LOSSY
     if contradicts:
         connection.contradiction = True
     return contradicts
@@ -243,13 +262,13 @@ def ended(connection: Connection, break_s: int | None) -> None:
         else:
             leg = _renew(connection)
             leg.outcome, leg.evidence = UNKNOWN, GAP
-    elif connection.leg.evidence == ABSENCE and absence(connection, break_s) != ABSENCE:
+    elif rests_on_absence(connection.leg) and not orderly(connection, break_s):
         _renew(connection).evidence = ABSENCE_LOSSY
 
 
 def _decide_without_tls_line(connection: Connection, break_s: int | None) -> None:
     leg = _renew(connection)
-    if connection.not_offered:
+    if connection.not_offered and connection.mail:
         leg.outcome, leg.evidence = NONE, LINE
     elif connection.start_seen:
         leg.outcome, leg.evidence = NONE, absence(connection, break_s)

@@ -100,8 +100,9 @@ class Correlator(MessageRules):
             return handler(fact, now_s)
         return self._other(fact, now_s)
 
-    def locate(self, fact: Fact) -> Leg | None:
+    def locate(self, fact: Fact, now_s: int, *, lossy: bool) -> Leg | None:
         """The leg a line belongs to, without any effect (a line that was seen before)."""
+        self.lossy = lossy
         self.connection = None
         self.late = self.contradicted = False
         if fact.dcid:
@@ -110,7 +111,7 @@ class Correlator(MessageRules):
             entry = self.entries.inbound.get(fact.icid) or self.entries.find_connection("I", fact.icid)
         elif fact.dcid is None and fact.icid is None and fact.mid is not None:
             message = self.entries.messages.get(fact.mid) or self.entries.find_message(fact.mid)
-            return None if message is None else self.leg_of_message_line(message, fact)
+            return None if message is None else self.leg_of_message_line(message, fact, now_s)
         else:
             return None
         if entry is None:
@@ -242,7 +243,7 @@ class Correlator(MessageRules):
         required = fact.action == "tls-required-failed"
         before = entry.leg
         word = failure_class(fact.action, reason or "") if entry.leg.kind == "I" or not required else "required_not_negotiated"
-        contradicts = connections.tls_failed(entry, now_s, required=required, failure_class=word, reason=reason)
+        contradicts = connections.tls_failed(entry, now_s, required=required, failure_class=word, reason=reason, break_s=self.box.break_s)
         self._corrected(entry, before, contradicts=contradicts)
         if entry.leg.peer is None and values.get("peer") is not None:
             connections.describe(entry, peer=values["peer"])
@@ -343,10 +344,10 @@ class Correlator(MessageRules):
     def finish_connection(self, entry: Connection, end: str, time_s: int) -> None:
         """The connection is over: what is undecided is decided, its open deliveries and its record leave, a tombstone stays."""
         entry.end = end
-        evidence = entry.leg.evidence
+        shaky = connections.rests_on_absence(entry.leg)
         connections.ended(entry, self.box.break_s)
         leg = entry.leg
-        if evidence == connections.ABSENCE != leg.evidence:
+        if shaky and not connections.rests_on_absence(leg):
             self._weaken(entry)
         self.settled(entry)
         for mid in list(entry.open_mids):

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 MESSAGE_TOMBSTONE_S = 86400
 QUARANTINE_TOMBSTONE_S = 45 * 86400
+
+NEAR_S = 30
+"""A `Response` or `pending till` comes so soon after the last word on its attempt."""
+
 LATE_S = 300
 """A line stamped further behind the clock than this counts as heard of now: time-outs run on appliance time, not on old stamps."""
 
@@ -154,14 +158,28 @@ class MessageRules:
     def message_line(self, fact: Fact, now_s: int) -> Leg | None:
         """A line that names only a MID and changes nothing."""
         message = self._known(fact, now_s)
-        return None if message is None else self.leg_of_message_line(message, fact)
+        return None if message is None else self.leg_of_message_line(message, fact, now_s)
 
-    def leg_of_message_line(self, message: Message, fact: Fact) -> Leg | None:
+    def leg_of_message_line(self, message: Message, fact: Fact, now_s: int) -> Leg | None:
         """The connection of a MID line: the reception as it was for this message; in the delivery phase the last attempt of the RIDs."""
         if fact.action in ("delivery-response", "delivery-pending", "delivery-bounced", "delivery-delayed", "delivery-double-bounced"):
-            attempt = last_attempt(message, fact.rids)
+            attempt = self._attempt_of(message, fact.rids, now_s)
             return None if attempt is None else self._leg_of(attempt)
         return message.reception
+
+    def _attempt_of(self, message: Message, rids: tuple[int, ...] | None, now_s: int) -> Attempt | None:
+        """The last attempt for any of the RIDs: what lines of the delivery phase without a DCID belong to.
+
+        Where lines may have been lost or come late it must have been under way when the line was written: another one may be missing.
+        """
+        break_s = self.box.break_s
+        if not self.lossy and (break_s is None or now_s - connections.FEED_QUIET_S > break_s):
+            return last_attempt(message, rids)
+        for attempt in reversed(message.attempts):
+            near = attempt.first_s <= now_s <= attempt.last_s + NEAR_S
+            if near and (not rids or any(rid in attempt.rids for rid in rids)):
+                return attempt
+        return None
 
     def _leg_of(self, attempt: Attempt) -> Leg | None:
         """The present leg of an attempt's connection: a TLS line covers every attempt on it."""
@@ -366,7 +384,7 @@ class MessageRules:
         message = self._known(fact, now_s)
         if message is None:
             return None
-        leg = self.leg_of_message_line(message, fact)
+        leg = self.leg_of_message_line(message, fact, now_s)
         if not message.gone:
             result = {"recipient-bounced": "bounced", "recipients-deleted": "deleted"}.get(fact.action, "dropped")
             for rid in fact.rids or ():
@@ -525,7 +543,7 @@ class MessageRules:
             if not attempt.start_seen and not entry.mail and entry.leg.outcome == connections.FAILED:
                 result = "tls_blocked"
         elif fact.dcid is None:
-            attempt = last_attempt(message, rids)
+            attempt = self._attempt_of(message, rids, now_s)
             if attempt is not None and attempt.emitted:
                 attempt = None
         for rid in rids:
@@ -541,13 +559,13 @@ class MessageRules:
             self.reschedule(message)
         if entry is not None:
             return entry.leg
-        return self.leg_of_message_line(message, fact) if fact.dcid is None else None
+        return self.leg_of_message_line(message, fact, now_s) if fact.dcid is None else None
 
     def _response(self, fact: Fact, now_s: int) -> Leg | None:
         message = self._known(fact, now_s)
         if message is None:
             return None
-        attempt = last_attempt(message, fact.rids)
+        attempt = self._attempt_of(message, fact.rids, now_s)
         if attempt is None:
             return None
         if not message.gone and not attempt.emitted:
@@ -565,7 +583,7 @@ class MessageRules:
         message = self._known(fact, now_s)
         if message is None:
             return None
-        attempt = last_attempt(message, fact.rids)
+        attempt = self._attempt_of(message, fact.rids, now_s)
         if attempt is None:
             return None
         if not message.gone and not attempt.emitted:
@@ -610,7 +628,7 @@ class MessageRules:
         attempt.leg = self._leg_of(attempt)
         attempt.emitted = True
         time_s = max(time_s, attempt.last_s)
-        if attempt.leg is not None and attempt.leg.evidence == connections.ABSENCE:
+        if attempt.leg is not None and connections.rests_on_absence(attempt.leg):
             attempt.leg = self._as_evident(attempt.leg)
         settle_leg(message, attempt)
         self.change(message)
@@ -628,18 +646,18 @@ class MessageRules:
     # ----------------------------------------------------------------------------------------------------------------- end
 
     def _as_evident(self, leg: Leg) -> Leg:
-        """A leg of evidence `absence` on its way into a record: the feed may have broken since, while the connection was open."""
+        """A leg that rests on absence, on its way into a record: the feed may have broken since, while the connection was open."""
         entry = self.entries.find_connection(leg.kind, leg.number)
-        if entry is not None and not entry.gone and connections.absence(entry, self.box.break_s) != connections.ABSENCE:
+        if entry is not None and not entry.gone and not connections.orderly(entry, self.box.break_s):
             return connections.weakened(leg)
         return leg
 
     def weaken(self, message: Message, leg: Leg) -> None:
         """The evidence of a connection that ended is `absence_lossy` after all."""
-        if message.reception is not None and _same(message.reception, leg) and message.reception.evidence == connections.ABSENCE:
+        if message.reception is not None and _same(message.reception, leg) and connections.rests_on_absence(message.reception):
             self._inherited(message, connections.weakened(message.reception), contradicts=False)
         for attempt in message.attempts:
-            if attempt.leg is not None and _same(attempt.leg, leg) and attempt.leg.evidence == connections.ABSENCE:
+            if attempt.leg is not None and _same(attempt.leg, leg) and connections.rests_on_absence(attempt.leg):
                 attempt.leg = connections.weakened(attempt.leg)
                 self.change(message)
 
@@ -708,7 +726,7 @@ class MessageRules:
     def finish_message(self, message: Message, end: str, time_s: int) -> None:
         """The message is over: open deliveries and its record leave, a tombstone stays."""
         message.end = end
-        if message.reception is not None and message.reception.evidence == connections.ABSENCE:
+        if message.reception is not None and connections.rests_on_absence(message.reception):
             message.reception = self._as_evident(message.reception)
         for attempt in message.attempts:
             if not attempt.emitted:

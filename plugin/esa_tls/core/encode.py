@@ -32,7 +32,7 @@ def _action_piece_json(key: str) -> str:
 
 
 _JSON_ACTIONS = {key: _action_piece_json(key) for key in ACTIONS}
-_RIDS_JSON = {(rid,): f',"rids":[{rid}]' for rid in range(64)}
+_RIDS_JSON: dict[tuple[int, ...], str] = {(rid,): f',"rids":[{rid}]' for rid in range(64)}
 
 
 class JsonLines:
@@ -52,7 +52,9 @@ class JsonLines:
         before_id, before_epoch, after, log, observed = pieces
         fact = line.fact
         if line.flags or line.raw_base64 is not None:
-            before_epoch = f'}},"host":{{"name":{_json(prefix.appliance).decode()}}},"cisco_esa":{_json(own_of(prefix, line))[:-1].decode()}'
+            before_epoch = (
+                f'}},"host":{{"name":{_json(prefix.appliance).decode()}}},"cisco_esa":{_json(own_of(prefix, line))[:-1].decode()}'
+            )
         key = fact.action
         if key == "hat-decided":
             key = action_key(fact)
@@ -61,7 +63,7 @@ class JsonLines:
         else:
             fragment = leg.json
             if fragment is None:
-                fragment = leg.json = _leg_json(prefix.appliance, leg)
+                fragment = leg.__dict__["json"] = _leg_json(prefix.appliance, leg)
             own, beside = fragment
         mid = fact.mid
         mids = "" if mid is None else f',"mid":{mid}'
@@ -166,7 +168,7 @@ class ForwardEntries:
         if leg is not None:
             fragment = leg.forward
             if fragment is None:
-                fragment = leg.forward = _leg_forward(prefix.appliance, leg)
+                fragment = leg.__dict__["forward"] = _leg_forward(prefix.appliance, leg)
             own_count += fragment[0]
             own += fragment[1]
             beside_count += fragment[2]

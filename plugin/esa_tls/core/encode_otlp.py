@@ -50,13 +50,15 @@ OTEL_NAMES = {
 }
 """Fields whose OpenTelemetry attribute is stable and means the same: the source of a mail connection is always its client."""
 
-_ELSEWHERE = frozenset({"@timestamp", "event.created", "event.original", "log.level", "host.name", "cisco_esa.record", "cisco_esa.appliance"})
+_ELSEWHERE = frozenset(
+    {"@timestamp", "event.created", "event.original", "log.level", "host.name", "cisco_esa.record", "cisco_esa.appliance"}
+)
 """Fields that are no attributes: they have a place of their own in the LogRecord or its resource, or come first."""
 
 _NS = 1_000_000_000
 
 
-def attribute(path: str, value: Any) -> bytes:
+def attribute(path: str, value: object) -> bytes:
     """One `LogRecord.attributes` field of a record's field."""
     return field(6, key_value(OTEL_NAMES.get(path, path), value))
 
@@ -189,7 +191,7 @@ def _int_heads(path: str) -> list[bytes]:
 
 _SEQUENCE = _int_heads("event.sequence")
 _MID = _int_heads("cisco_esa.mid")
-_RIDS = {(rid,): attribute("cisco_esa.rids", [rid]) for rid in range(64)}
+_RIDS: dict[tuple[int, ...], bytes] = {(rid,): attribute("cisco_esa.rids", [rid]) for rid in range(64)}
 _UID = b"\x32\x2e\x0a\x0elog.record.uid\x12\x1c\x0a\x1a"
 """What stands before the 26 characters of a line's `log.record.uid`."""
 
@@ -221,7 +223,7 @@ class OtlpRecords:
             triple_piece = leg.otlp
             if triple_piece is None:
                 own, beside = triple(prefix.appliance, leg)
-                triple_piece = leg.otlp = attributes({"cisco_esa": own, **beside})
+                triple_piece = leg.__dict__["otlp"] = attributes({"cisco_esa": own, **beside})
         facts_piece = b""
         if fact.mid is not None:
             mid = varint(fact.mid)
@@ -289,4 +291,3 @@ def _head(prefix: Prefix, line: Line, observer: Mapping[str, Any]) -> bytes:
             prefix.time_id.encode(),
         )
     )
-

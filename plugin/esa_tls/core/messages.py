@@ -105,12 +105,15 @@ class Message(msgspec.Struct, array_like=True):
 
 
 def recipient(message: Message, rid: int) -> Recipient:
-    """The recipient with this RID, made if it was not seen yet."""
-    for known in message.recipients:
-        if known.rid == rid:
-            return known
+    """The recipient with this RID, made if it was not seen yet. They are kept in the order of their RIDs."""
+    recipients = message.recipients
+    at = len(recipients)
+    while at and recipients[at - 1].rid >= rid:
+        at -= 1
+        if recipients[at].rid == rid:
+            return recipients[at]
     made = Recipient(rid)
-    message.recipients.append(made)
+    recipients.insert(at, made)
     return made
 
 

@@ -1,7 +1,8 @@
 """The order of lines whose source does not keep it (UDP syslog): by stamp, and inside a second by what has to come first.
 
-A connection is opened before its TLS, TLS comes before mail, mail before its end; a message is started before it has recipients,
-delivered before the Response, finished last. Lines of one rank keep the order of their arrival.
+A connection is opened before its TLS (refused for want of it, then up, then broken), TLS comes before mail, mail before its end; a
+message is started before it has recipients, these before some of them go on with a child, delivered before the Response, finished last.
+Lines of one rank keep the order of their arrival.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ _ORDER: tuple[tuple[str, ...], ...] = (
     ("log-began", "version", "utc-offset", "system-started"),
     ("connection-opened",),
     ("hat-decided", "reputation-scored", "connection-refused", "hat-reject-delayed", "connection-limit-reached"),
-    ("starttls-not-supported", "certificate-verified"),
+    ("starttls-not-supported", "certificate-verified", "tls-required-failed"),
     ("tls-succeeded",),
-    ("tls-failed", "tls-required-failed"),
+    ("tls-failed",),
     (
         "tls-data-read",
         "smtp-auth",
@@ -31,21 +32,21 @@ _ORDER: tuple[tuple[str, ...], ...] = (
     ("message-started",),
     ("sender-accepted",),
     ("recipient-accepted", "recipient-rejected", "bounce-verification"),
+    ("message-split", "message-rewritten", "message-copied", "bounce-generated", "message-reinjected"),
     ("receiving-failed",),
     ("message-id", "subject"),
     ("message-received", "message-summarised"),
     ("policy-matched",),
-    ("message-split", "message-rewritten", "message-copied", "bounce-generated", "message-reinjected"),
 )
 """What comes before the ordinary lines of a message (scanning, quarantine, queue)."""
 
 _AFTER: tuple[tuple[str, ...], ...] = (
     ("rpc-delivery-started", "delivery-started"),
-    ("connection-error",),
     ("delivery-uncertain",),
     ("delivery-done", "rpc-delivery-done", "rpc-delivery-rejected"),
     ("delivery-response", "delivery-bounced", "delivery-delayed"),
     ("delivery-pending", "delivery-double-bounced"),
+    ("connection-error",),
     ("recipients-deleted", "message-aborted", "message-dropped", "message-bounced"),
     ("message-finished",),
     ("connection-lost", "connection-disconnected"),

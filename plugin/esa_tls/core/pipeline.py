@@ -308,7 +308,7 @@ class Pipeline:
                 self._wait(box, prefix, line, time_s, again=again)
                 continue
             if again:
-                leg = correlator.locate(fact)
+                leg = correlator.locate(fact, time_s, lossy=lossy)
             else:
                 if fact.action == "unrecognised":
                     self._odd(prefix, line)
@@ -500,10 +500,15 @@ class Pipeline:
             self._moved(box, time_s)
         return stamp_s, bool(verdict & Verdict.WAITING)
 
+    def _expire(self, box: Box, time_s: int) -> None:
+        box.correlator.expire(time_s)
+        if box.correlator.decided:
+            self._release(box, box.correlator)
+
     def _moved(self, box: Box, time_s: int) -> None:
         """The appliance time went on."""
         self._order(box, time_s)
-        box.correlator.expire(time_s - box.state.lag_s)
+        self._expire(box, time_s - box.state.lag_s)
         if self.settings.hold_by_event_time:
             self._let_go(box, time_s)
 
@@ -576,7 +581,7 @@ class Pipeline:
             if box.arrived_s and self.now_s - box.arrived_s >= IDLE_S and box.state.clock.time_s is not None:
                 self._candidate_decided(box, bad=False)
                 self._order(box, None)
-                box.correlator.expire(box.state.clock.time_s + int(self.now_s - box.arrived_s))
+                self._expire(box, box.state.clock.time_s + int(self.now_s - box.arrived_s))
 
     def next_wake_s(self) -> float | None:
         """When `tick` has something to do, on the clock that `now_s` is from; None = not before the next batch."""
@@ -623,7 +628,7 @@ class Pipeline:
             if line.sequence in box.written:
                 box.written.discard(line.sequence)
                 box.deleted.append(waiting_key(box.state.name, line.sequence))
-            box.correlator.expire(min(one.stamp_s, (box.state.clock.time_s or one.stamp_s)) - 1)
+            self._expire(box, min(one.stamp_s, (box.state.clock.time_s or one.stamp_s)) - 1)
             self._take(box, one.prefix, line, one.stamp_s, again=one.again, left=one.left, odd=False)
 
     def _take(self, box: Box, facts: PrefixFacts, line: Line, stamp_s: int, *, again: bool, left: bool, odd: bool = True) -> None:
@@ -631,7 +636,7 @@ class Pipeline:
         correlator, fact = box.correlator, line.fact
         prefix = Prefix(facts, box, epoch=box.state.epoch)
         if again:
-            leg = correlator.locate(fact)
+            leg = correlator.locate(fact, stamp_s, lossy=facts.lossy)
         else:
             if odd and fact.action == "unrecognised":
                 self._odd(prefix, line)
@@ -694,7 +699,7 @@ class Pipeline:
     def _put_early(self, box: Box, prefix: Prefix, line: Line) -> None:
         """A line leaves before it had its effect: with its connection as it is now, `pending` if it is not known yet."""
         fact = line.fact
-        leg = box.correlator.locate(fact)
+        leg = box.correlator.locate(fact, prefix.stamp_s, lossy=prefix.facts.lossy)
         if leg is None and (fact.dcid or (fact.dcid is None and fact.icid)):
             kind, number = ("D", fact.dcid) if fact.dcid else ("I", fact.icid)
             assert number is not None
@@ -776,9 +781,8 @@ class Pipeline:
         for box in self.boxes.values():
             self._candidate_decided(box, bad=False)
             self._order(box, None)
-            while box.holding:
-                self._let_one_go(box)
             box.correlator.end_all("stream_end", box.state.clock.time_s or int(self.now_s))
+            self._release(box, box.correlator)
 
     def seal(self) -> Sealed | None:
         """Everything since the last seal, as bytes that refer to nothing alive; None if there was nothing."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any
 
 from esa_tls.errors import MalformedMessage
 
@@ -51,7 +50,7 @@ def fixed64(number: int, value: int) -> bytes:
 
 
 # -- OTLP values -----------------------------------------------------------------------------------------------------------------
-def any_value(value: Any) -> bytes:
+def any_value(value: object) -> bytes:
     """An `AnyValue` of str, bool, int (signed 64 bits), float, bytes, a list or tuple of such, or a dict with str keys."""
     if isinstance(value, str):
         return field(1, value.encode("utf-8", "replace"))
@@ -65,10 +64,12 @@ def any_value(value: Any) -> bytes:
         return field(7, value)
     if isinstance(value, dict):
         return field(6, b"".join([field(1, key_value(key, one)) for key, one in value.items()]))
-    return field(5, b"".join([field(1, any_value(one)) for one in value]))
+    if isinstance(value, (list, tuple)):
+        return field(5, b"".join([field(1, any_value(one)) for one in value]))
+    raise TypeError(f"no AnyValue: {type(value).__name__}")
 
 
-def key_value(key: str, value: Any) -> bytes:
+def key_value(key: str, value: object) -> bytes:
     """A `KeyValue` message, without the field it stands in."""
     return field(1, key.encode()) + field(2, any_value(value))
 

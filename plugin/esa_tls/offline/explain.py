@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO, Unpack
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.text import Text
 
 from esa_tls.offline.explain_search import WINDOW_LINES, WINDOW_RECORDS, Asked, Key, Search
-from esa_tls.offline.explain_story import Section, Statement, Story, Teller
-from esa_tls.offline.scan import STDIN, Pass, Progress, ScanSettings
+from esa_tls.offline.explain_story import Section, Story, Teller
+from esa_tls.offline.explain_tls import Statement
+from esa_tls.offline.scan import STDIN, Pass, Progress, ScanOptions, ScanSettings
 from esa_tls.offline.terminal import bar_on, printable, put, width_of
 
 MAX_PASSES = 5
@@ -67,6 +68,9 @@ def explain(
         missing = search.incomplete()
         if not missing or not again:
             break
+    if not search.asked_keys:
+        # A connection that only consolidated events name has no story of its own: theirs is told.
+        search.asked_keys = {key: None for key in search.context if key.kind == "M"}
     if not search.asked_keys:
         what = f"{reading.lines:,} lines of {len(reading.pipeline.boxes)} appliance{'s' if len(reading.pipeline.boxes) != 1 else ''}"
         return Answer(asked.words(), found=False, notes=[f"{asked.words()} is not in {what}."])
@@ -176,7 +180,7 @@ def run(
     message_id: str | None = None,
     style: str = "text",
     stdin: BinaryIO | None = None,
-    **settings: Any,
+    **options: Unpack[ScanOptions],
 ) -> int:
     """The command: the answer to `out` (`style` `text` or `json`), progress to `console`. Returns 1 if there is nothing to tell, else 0."""
     with bar_on(console) as bar:
@@ -186,7 +190,7 @@ def run(
             icid=icid,
             dcid=dcid,
             message_id=message_id,
-            settings=ScanSettings(**settings),
+            settings=ScanSettings(**options),
             stdin=stdin,
             progress=None if bar is None else bar.show,
         )

@@ -21,7 +21,15 @@ QUARANTINE_ACTIONS = frozenset(
     {"message-quarantined", "quarantine-tagged", "quarantine-released", "quarantine-deleted", "rpc-delivery-rejected"}
 )
 STOP_ACTIONS = frozenset(
-    {"message-aborted", "message-dropped", "message-bounced", "recipient-dropped", "recipient-bounced", "recipients-deleted"}
+    {
+        "message-aborted",
+        "message-dropped",
+        "message-bounced",
+        "recipient-dropped",
+        "recipient-bounced",
+        "recipients-deleted",
+        "delivery-double-bounced",
+    }
 )
 
 RESULT_ACTIONS: dict[str, tuple[str, ...]] = {
@@ -35,6 +43,12 @@ RESULT_ACTIONS: dict[str, tuple[str, ...]] = {
 """The lines that prove a delivery's result."""
 
 
+def stops(kept: Kept) -> bool:
+    """Whether a line ends the way of a message or recipient outside of any delivery connection."""
+    nowhere = kept.action in ("delivery-bounced", "delivery-delayed") and kept.fact.dcid == 0
+    return nowhere or kept.action in STOP_ACTIONS
+
+
 def child_kind(kept: Kept) -> str:
     """The kind of child that a line of `CHILD_KINDS` makes."""
     return str(kept.value("child_kind") or CHILD_KINDS[kept.action])
@@ -43,15 +57,16 @@ def child_kind(kept: Kept) -> str:
 def quarantine_words(kept: Kept) -> str:
     """A line of `QUARANTINE_ACTIONS`."""
     name, reason = kept.value("quarantine"), kept.value("reason")
+    named = f' "{name}"' if name else ""
     because = f" ({reason})" if reason else ""
     match kept.action:
         case "message-quarantined":
-            return f"put into quarantine{f' "{name}"' if name else ''}{because}"
+            return f"put into quarantine{named}{because}"
         case "quarantine-tagged":
             return "marked for quarantine"
         case "quarantine-released" | "quarantine-deleted":
             done = "released" if kept.action == "quarantine-released" else "deleted"
-            return f"{done} from {f'quarantine "{name}"' if name else 'all quarantines'}{because}"
+            return f"{done} from {f'quarantine{named}' if name else 'all quarantines'}{because}"
         case _:
             return "the spam quarantine did not take it"
 
@@ -76,6 +91,13 @@ def trouble_words(kept: Kept) -> str:
             return f"dropped{because}."
         case "message-bounced":
             return f"bounced{because}."
+        case "delivery-bounced" | "delivery-delayed":
+            done = "bounced" if kept.action == "delivery-bounced" else "put off"
+            answer = kept.value("response")
+            told = f', "{answer}"' if answer else ""
+            return f"{rids_words(kept.fact.rids or (0,))} {done} without a delivery connection{f' ({reason})' if reason else ''}{told}."
+        case "delivery-double-bounced":
+            return f"the bounce message could not be delivered either{f' ({reason})' if reason else ''}, and was dropped."
         case "recipients-deleted":
             return f"{rids_words(kept.fact.rids or (0,))} deleted by an administrator."
         case _:

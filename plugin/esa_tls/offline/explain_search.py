@@ -22,11 +22,14 @@ import msgspec
 
 from esa_tls.core.connections import Leg
 from esa_tls.core.encode import JsonLines, Line
-from esa_tls.core.facts import Fact
+from esa_tls.core.facts import Fact, Value
 from esa_tls.core.prefix import Prefix
 
 WINDOW_LINES = 100_000
 WINDOW_RECORDS = 20_000
+WINDOW_EVENTS = 2_000
+"""Lines of consolidated events, which come about when their record does."""
+
 MAX_LINES = 20_000
 MAX_MESSAGES = 1_000
 
@@ -91,7 +94,7 @@ class Kept(NamedTuple):
         """What it says."""
         return self.fact.action
 
-    def value(self, name: str) -> Any:
+    def value(self, name: str) -> Value | None:
         """One of the fact's values."""
         return None if self.fact.values is None else self.fact.values.get(name)
 
@@ -127,6 +130,9 @@ class Search(JsonLines):
         self.records: dict[str, dict[str, Any]] = {}
         self._window: deque[_Item] = deque(maxlen=self._window_lines)
         self._record_window: deque[tuple[Key, Key | None, bytes]] = deque(maxlen=self._window_records)
+        self._events: deque[tuple[str, int, str]] = deque(maxlen=WINDOW_EVENTS)
+        self.event_lines: dict[str, str] = {}
+        """Lines of consolidated events by the id of their record."""
         self._passed = 0
         self._records_passed = 0
         self._fresh: list[Key] = []
@@ -140,7 +146,9 @@ class Search(JsonLines):
         item = (prefix.appliance, prefix.epoch, prefix.stamp_s, line, leg)
         self._window.append(item)
         self._passed += 1
-        if self._concerns(line.fact):
+        if line.fact.action == "consolidated-event":
+            self._events.append((prefix.appliance, line.sequence, line.text))
+        elif self._concerns(line.fact):
             self._take(item)
 
     def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
@@ -227,9 +235,9 @@ class Search(JsonLines):
         asked = self.asked
         if message is not None and fact.mid == asked.mid:
             self._discover(message, main=True, asked=True)
-        if message is not None and self.message_id is not None and fact.action == "message-id" and fact.values is not None:
-            if fact.values.get("message_id") == self.message_id:
-                self._discover(message, main=True, asked=True)
+        said_id = fact.values.get("message_id") if fact.action == "message-id" and fact.values is not None else None
+        if message is not None and said_id is not None and said_id == self.message_id:
+            self._discover(message, main=True, asked=True)
         for connection in connections:
             if connection.kind == asked.kind and connection.number == asked.number:
                 self._discover(connection, main=True, asked=True)
@@ -252,6 +260,12 @@ class Search(JsonLines):
 
     def settle(self) -> None:
         """Look back for what was found out to belong to the story; after each batch."""
+        if self._events:
+            texts = {(appliance, sequence): text for appliance, sequence, text in self._events}
+            for name, record in self.records.items():
+                text = texts.get((record["cisco_esa"]["appliance"], record["event"]["sequence"]))
+                if record["cisco_esa"]["record"] == "consolidated" and text is not None:
+                    self.event_lines[name] = text
         while self._fresh:
             self._fresh = []
             for item in self._window:

@@ -103,8 +103,8 @@ def _none(connection: Key, tls: dict[str, Any], lines: list[Kept], mail: Kept | 
     proof = texts(kept for kept in (opened, *out_of_order, last) if kept is not None)
     if tls.get("evidence") == "absence_lossy":
         doubt = (
-            f"{who}, as far as this log tells: it has the first line of the connection, and {nothing}. But lines may be missing or late here "
-            "(they came by syslog, or are said to be lossy, or the appliance's clock jumped): likely, not proven."
+            f"{who}, as far as this log tells: it has the first line of the connection, and {nothing}. But lines may be missing or late "
+            "here (they came by syslog, or are said to be lossy, or the appliance's clock jumped): likely, not proven."
         )
         statements = [Statement(doubt, proof, "doubt")]
     else:

@@ -161,14 +161,16 @@ def envelope_words(own: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-def result_words(own: dict[str, Any]) -> str:
-    """What became of the recipients of a `delivery` record."""
-    facts = own["delivery"]
-    response, reason, retry = facts.get("response"), facts.get("reason"), facts.get("retry_at")
-    answer = f', the server answered "{response}"' if response else ""
+def result_words(result: str, *, response: object = None, code: object = None, reason: object = None, retry: object = None) -> str:
+    """What became of the recipients of a delivery: its result, the answer, the appliance's reason, when it is tried again.
+
+    A failure without a `code` (the log has `000`) is the appliance's own text, not an answer of the server's.
+    """
+    own_text = result != "delivered" and not code
+    answer = (f', "{response}"' if own_text else f', the server answered "{response}"') if response else ""
     because = f" ({reason})" if reason else ""
     again = f", to be tried again {retry}" if retry else ""
-    match facts["result"]:
+    match result:
         case "delivered":
             return f"accepted by the server{answer}"
         case "bounced":
@@ -184,7 +186,7 @@ def result_words(own: dict[str, Any]) -> str:
         case "unknown":
             return "what became of it is not in the log"
         case other:
-            return RESULTS.get(str(other), str(other)) + because
+            return RESULTS.get(other, other) + because
 
 
 def delivery_words(own: dict[str, Any]) -> str:
@@ -209,7 +211,9 @@ def fate_words(own: dict[str, Any]) -> str:
     """What became of the recipients of a `message` record, by number."""
     recipients = own.get("recipients", [])
     if not recipients:
-        return "given up before it had a recipient" if own.get("message", {}).get("end") == "aborted" else "it has no recipient that is known"
+        return (
+            "given up before it had a recipient" if own.get("message", {}).get("end") == "aborted" else "it has no recipient that is known"
+        )
     groups: dict[str, list[str]] = {}
     for one in recipients:
         groups.setdefault(_fate(one, own), []).append(one.get("domain", ""))
@@ -231,12 +235,12 @@ def _fate(one: dict[str, Any], own: dict[str, Any]) -> str:
     if result == "moved":
         children = [f"MID {mid}" for mid in own.get("child_mids", [])]
         return f"went on in {listed(children, limit=4) if children else 'another message'} for"
-    return _FATES.get(result, f"{result} for")
+    return _FATES.get(str(result), f"{result} for")
 
 
 def recipient_words(one: dict[str, Any], received_in_clear: bool | None, *, received: bool) -> str:  # noqa: FBT001 (three values)
     """The final word on one recipient; `received`: there was a reception, which was in clear or not."""
-    result, posture, out = one["result"], one["posture"], one.get("in_clear")
+    result, posture, out = str(one["result"]), one["posture"], one.get("in_clear")
     words = RESULTS.get(result, result)
     if result not in ("delivered", "uncertain"):
         return words

@@ -10,18 +10,19 @@ those that records list (the first 100 of a message).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 import msgspec
 
+from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Leg
 from esa_tls.core.encode import JsonLines, Line
 from esa_tls.core.prefix import Prefix
 from esa_tls.core.records import domain_of, iso
 from esa_tls.offline.explain_words import peer_words
-from esa_tls.offline.scan import Pass, Progress, ScanSettings
+from esa_tls.offline.scan import Pass, Progress, ScanOptions, ScanSettings
 from esa_tls.offline.terminal import bar_on, put
 
 if TYPE_CHECKING:
@@ -175,6 +176,7 @@ class Tally(JsonLines):
         self.failures: dict[str, tuple[int, dict[str, None]]] = {}
         self.flags: dict[str, int] = {}
         self.spans: dict[str, tuple[int, int]] = {}
+        self._ahead: dict[str, int] = {}
         self._prefix: object = None
 
     def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
@@ -183,12 +185,26 @@ class Tally(JsonLines):
         if prefix is not self._prefix:
             self._prefix = prefix
             if prefix.facts.time_source == "line":
-                first, last = self.spans.get(prefix.appliance, (prefix.stamp_s, prefix.stamp_s))
-                if "bad_time" not in line.flags:
-                    self.spans[prefix.appliance] = (min(first, prefix.stamp_s), max(last, prefix.stamp_s))
+                self._stretch(prefix.appliance, prefix.stamp_s, prefix.box.state.clock.time_s)
         if line.flags or prefix.facts.flags:
             for flag in {*line.flags, *prefix.facts.flags}:
                 self.flags[flag] = self.flags.get(flag, 0) + 1
+
+    def _stretch(self, appliance: str, stamp_s: int, time_s: int | None) -> None:
+        """The appliance's lines reach to this stamp. One ahead of its time is believed when the next line bears it out, or is the last."""
+        if time_s is None or stamp_s > time_s:
+            self._ahead[appliance] = stamp_s
+            return
+        self._ahead.pop(appliance, None)
+        first, last = self.spans.get(appliance, (stamp_s, stamp_s))
+        self.spans[appliance] = (min(first, stamp_s), max(last, stamp_s, time_s))
+
+    def span(self, appliance: str) -> tuple[int, int] | None:
+        """First and last stamp of an appliance; None without any."""
+        span, ahead = self.spans.get(appliance), self._ahead.get(appliance)
+        if ahead is None:
+            return span
+        return (ahead, ahead) if span is None else (span[0], max(span[1], ahead))
 
     def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
         """Count a record."""
@@ -290,7 +306,7 @@ def report(
         files=[str(path) for path in paths],
         lines=reading.lines,
         bytes=reading.read_bytes,
-        appliances=[_appliance(box.state, tally.spans.get(name)) for name, box in sorted(pipeline.boxes.items())],
+        appliances=[_appliance(box.state, tally.span(name)) for name, box in sorted(pipeline.boxes.items())],
         records=tally.records,
         connections=tally.connections.table(),
         evidence=tally.evidence.table(),
@@ -313,10 +329,14 @@ def report(
         ciphers={direction: names.ranking(top) for direction, names in tally.ciphers.items()},
         flags={
             "contradictions": totals.get("esa_tls.contradictions", 0),
+            "bad_times": totals.get("esa_tls.lines.bad_time", 0),
             "epoch_resets": totals.get("esa_tls.epoch_resets", 0),
             "clock_rebases": totals.get("esa_tls.clock.rebases", 0),
             "evictions": totals.get("esa_tls.evictions", 0),
-            **{f"{flag}_lines": number for flag, number in sorted(tally.flags.items()) if flag != "contradiction"},
+            "late_lines": max(totals.get("esa_tls.lines.late", 0), tally.flags.get("late", 0)),
+            **{
+                f"{flag}_lines": number for flag, number in sorted(tally.flags.items()) if flag not in ("contradiction", "bad_time", "late")
+            },
         },
         unrecognised=[Count(shape, number) for shape, number in shapes[:SHAPES_SHOWN]],
         unrecognised_lines=totals.get("esa_tls.lines.unrecognised", 0),
@@ -324,7 +344,7 @@ def report(
     )
 
 
-def _appliance(state: Any, span: tuple[int, int] | None) -> AppliancePart:
+def _appliance(state: Appliance, span: tuple[int, int] | None) -> AppliancePart:
     return AppliancePart(
         name=state.name,
         lines=state.sequence,
@@ -338,18 +358,18 @@ def _appliance(state: Any, span: tuple[int, int] | None) -> AppliancePart:
 
 
 def run(
-    files: Sequence[str], *, out: BinaryIO, console: Console | None = None, top: int = 20, stdin: BinaryIO | None = None, **settings: Any
+    files: Sequence[str],
+    *,
+    out: BinaryIO,
+    console: Console | None = None,
+    top: int = 20,
+    stdin: BinaryIO | None = None,
+    **options: Unpack[ScanOptions],
 ) -> int:
     """The command: the report as tables to `out`, progress to `console`."""
     from esa_tls.offline.report_tables import render  # noqa: PLC0415 (the tables are made on top of this module)
 
     with bar_on(console) as bar:
-        told = report(files, settings=ScanSettings(**settings), top=top, stdin=stdin, progress=None if bar is None else bar.show)
+        told = report(files, settings=ScanSettings(**options), top=top, stdin=stdin, progress=None if bar is None else bar.show)
     put(out, render(told))
     return 0
-
-
-def outcomes(columns: Iterable[str], order: Sequence[str]) -> list[str]:
-    """Columns in a fixed order, unknown ones last."""
-    present = list(columns)
-    return [name for name in order if name in present] + sorted(name for name in present if name not in order)

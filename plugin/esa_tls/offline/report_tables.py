@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from esa_tls.offline.explain_words import ENDS, EVIDENCE, FAILURES, POSTURES, RESULTS, counted
-from esa_tls.offline.report import Count, Ranking, Report, Table, outcomes
+from esa_tls.offline.report import Count, Ranking, Report, Table
 from esa_tls.offline.terminal import printable
 
 _OUTCOMES = ("success", "failed", "none", "unknown")
@@ -35,7 +35,7 @@ _FLAGS = {
     "evictions": "connections and messages forgotten for want of room",
     "late_lines": "lines that came after their record had left",
     "duplicate_lines": "lines that came a second time under another log name",
-    "bad_time_lines": "lines with a time that cannot be right",
+    "bad_times": "lines with a time that cannot be right",
     "truncated_lines": "lines that are cut off",
     "continuation_lines": "lines that continue the one before",
     "year_inferred_lines": "lines without a year, which was worked out",
@@ -61,7 +61,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield from _postures(report)
     yield from _words(
         "Recipients",
-        [(POSTURES.get(name, name), f"{report.recipients[name]:,}") for name in outcomes(report.recipients, _POSTURES)],
+        [(POSTURES.get(name, name), f"{report.recipients[name]:,}") for name in _in_order(report.recipients, _POSTURES)],
         ("mail", "recipients"),
     )
     yield from _words(
@@ -146,10 +146,10 @@ def _numbers(title: str, table: Table, rows: Mapping[str, str], order: Sequence[
     """A table of numbers with percentages of the row."""
     if not table.cells:
         return
-    columns = outcomes(table.columns(), order)
+    columns = _in_order(table.columns(), order)
     heads = [_HEADS.get(column, column) for column in columns]
     shown = _table(["", *heads, "total"], numbers=[*heads, "total"])
-    for name in outcomes(table.cells, tuple(rows)):
+    for name in _in_order(table.cells, tuple(rows)):
         total = table.total(name)
         cells = [Text(rows.get(name, printable(name)))]
         for column in columns:
@@ -181,7 +181,7 @@ def _ranked(title: str, ranking: Ranking, unit: str) -> Iterator[RenderableType]
 
 
 def _evidence(report: Report) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key in sorted(report.evidence.cells, key=lambda name: (name.split()[0], _place(name.split()[1]))):
         direction, outcome = key.split()
         for evidence, number in sorted(report.evidence.cells[key].items()):
@@ -206,7 +206,7 @@ def _postures(report: Report) -> Iterator[RenderableType]:
     if not report.postures.cells:
         return
     shown = _table(["", *rows.values()], numbers=list(rows.values()))
-    for posture in outcomes(report.postures.columns(), _POSTURES):
+    for posture in _in_order(report.postures.columns(), _POSTURES):
         cells = [report.postures.cells.get(name, {}).get(posture, 0) for name in rows]
         shown.add_row(
             Text(POSTURES.get(posture, posture), style=_STYLES.get(posture, "")), *[f"{number:,}" if number else "-" for number in cells]
@@ -215,8 +215,14 @@ def _postures(report: Report) -> Iterator[RenderableType]:
 
 
 def _failures(failures: Sequence[Count]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in failures:
         direction, _, name = one.name.partition(" ")
         rows.append((_WAYS.get(direction, direction), FAILURES.get(name, name), f"{one.number:,}", " | ".join(one.samples)))
     return rows
+
+
+def _in_order(columns: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Columns in a fixed order, unknown ones last."""
+    present = list(columns)
+    return [name for name in order if name in present] + sorted(name for name in present if name not in order)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict, Unpack
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -66,6 +66,17 @@ class ScanSettings(msgspec.Struct, frozen=True, kw_only=True):
     lossy: bool = False
     reorder_window_s: float | None = None
     records: frozenset[str] = frozenset(KINDS)
+
+
+class ScanOptions(TypedDict, total=False):
+    """The fields of `ScanSettings`, as keyword arguments."""
+
+    appliance: str | None
+    timezone: str
+    year: int | None
+    lossy: bool
+    reorder_window_s: float | None
+    records: frozenset[str]
 
 
 class WantedRows(JsonLines):
@@ -205,23 +216,22 @@ def run(
     console: Console | None = None,
     style: str = "jsonl",
     stdin: BinaryIO | None = None,
-    **settings: Any,
+    **options: Unpack[ScanOptions],
 ) -> int:
-    """The command: records to `out`, progress to `console` (standard error of a terminal). `settings` are those of `ScanSettings`.
+    """The command: records to `out`, progress to `console` (standard error of a terminal). `options` are the fields of `ScanSettings`.
 
     A table leaves `line` records out unless they are asked for by name. Raises as `Pass.read`, and BrokenPipeError if the reader of `out`
     went away.
     """
     from esa_tls.offline.scan_table import write_table  # noqa: PLC0415 (the table is made on top of this module)
 
-    chosen = ScanSettings(**settings)
+    chosen = ScanSettings(**options)
     with bar_on(None if is_terminal(out) else console) as bar:
         progress = None if bar is None else bar.show
         if style == "table":
             write_table(out, files, chosen, stdin=stdin, progress=progress)
         else:
-            for data in scan(files, chosen, stdin=stdin, progress=progress):
-                out.write(data)
+            out.writelines(scan(files, chosen, stdin=stdin, progress=progress))
         out.flush()
     return 0
 

@@ -38,7 +38,11 @@ class Cells(NamedTuple):
 
 
 HEAD = Cells("TIME (UTC)", "RECORD", "CONNECTION", "WAY", "TLS", "CLEAR", "EVIDENCE", "RESULT", "FROM -> TO")
-WIDTHS = (19, 12, 28, 3, 7, 5, 13, 16)
+WIDTHS = (19, 12, 24, 3, 7, 5, 13, 16)
+CONNECTION = 2
+"""The column that is made as wide as the first ids need."""
+
+WIDEST_CONNECTION = 48
 SMALLEST_LAST = 30
 
 _STYLES = {
@@ -80,17 +84,27 @@ def write_table(
     terminal = is_terminal(out)
     width = shutil.get_terminal_size().columns if terminal or os.environ.get("COLUMNS") else None
     colour = terminal and not Console(stderr=True).no_color
-    out.write(_row(HEAD, width).encode() + b"\n")
+    widths: tuple[int, ...] = ()
     for _ in Pass(settings, records, hold="line" in kinds).read(files, stdin=stdin, progress=progress):
         taken, records.taken = records.taken, []
-        if taken:
-            out.write("".join(_row(cells, width, colour=colour) + "\n" for cells in map(cells_of, taken)).encode("utf-8", "replace"))
-            if terminal:
-                out.flush()
+        rows = [cells_of(record) for record in taken]
+        if rows and not widths:
+            widths = _widths(rows)
+            out.write(_row(HEAD, widths, width).encode() + b"\n")
+        out.write("".join(_row(cells, widths, width, colour=colour) + "\n" for cells in rows).encode("utf-8", "replace"))
+        if terminal:
+            out.flush()
+    if not widths:
+        out.write(_row(HEAD, WIDTHS, width).encode() + b"\n")
 
 
-def _row(cells: Cells, width: int | None, *, colour: bool = False) -> str:
-    fixed = [cell.ljust(size) for cell, size in zip(cells, WIDTHS, strict=False)]
+def _widths(rows: list[Cells]) -> tuple[int, ...]:
+    longest = min(max(len(cells.connection) for cells in rows), WIDEST_CONNECTION)
+    return (*WIDTHS[:CONNECTION], max(longest, WIDTHS[CONNECTION]), *WIDTHS[CONNECTION + 1 :])
+
+
+def _row(cells: Cells, widths: tuple[int, ...], width: int | None, *, colour: bool = False) -> str:
+    fixed = [cell.ljust(size) for cell, size in zip(cells, widths, strict=False)]
     used = sum(map(len, fixed)) + len(fixed)
     if colour:
         for place in (4, 5):
@@ -128,7 +142,7 @@ def cells_of(record: dict[str, Any]) -> Cells:
         case "consolidated":
             tls = own.get("reception", {}).get("tls", {})
             way = "in" if tls else ""
-            result = record.get("event", {}).get("action", "")
+            result = own.get("cef", {}).get("action", "")
             what = f"MID {own.get('mid', '?')} {_envelope(own)}"
         case _:
             result = record["event"]["action"]

@@ -31,10 +31,14 @@ import msgspec
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.offline.files import open_lines
 from esa_tls.runtime.dispatch import Backoff
-from esa_tls.sinks.fluent import DEFAULT_PORT, ForwardConnection, Upstream
+from esa_tls.sinks.fluent import DEFAULT_PORT, ForwardConnection
+from esa_tls.sinks.fluent_upstreams import Receiver, Upstreams
 from esa_tls.wire.fluent_encode import CHUNK_ID_RANDOM_BYTES, encode_packed_forward, new_chunk_id
 
 Client = Literal["esa-tls", "fluent-logger"]
+
+Address = tuple[str, int]
+"""Host and port."""
 
 DEFAULT_TAG = "esa.mail"
 DEFAULT_BATCH_LINES = 1000
@@ -100,7 +104,8 @@ async def send(
         batch_lines = max(1, min(batch_lines, int(rate / STEPS_PER_S)))
     sender: _Acknowledged | _Unacknowledged
     if client == "esa-tls":
-        connection = ForwardConnection([upstream], connect_timeout_s=connect_timeout_s, ack_timeout_s=ack_timeout_s)
+        upstreams = Upstreams([Receiver(*upstream)], connect_timeout_s=connect_timeout_s)
+        connection = ForwardConnection(upstreams, ack_timeout_s=ack_timeout_s)
         sender = _Acknowledged(connection, tag=tag, wall_clock_ns=wall_clock_ns, sleep=sleep, uniform=uniform)
     else:
         sender = _Unacknowledged(upstream, tag=tag, timeout_s=connect_timeout_s, wall_clock_ns=wall_clock_ns)
@@ -121,7 +126,7 @@ async def send(
     return result
 
 
-def parse_destination(to: str) -> Upstream:
+def parse_destination(to: str) -> Address:
     """`forward://host[:port]` as (host, port). Raises ConfigError for anything else, otlp:// included (not built yet)."""
     try:
         url = urlsplit(to)
@@ -212,7 +217,7 @@ class _Acknowledged:
 class _Unacknowledged:
     """The PyPI client, in a thread."""
 
-    def __init__(self, upstream: Upstream, *, tag: str, timeout_s: float, wall_clock_ns: Callable[[], int]) -> None:
+    def __init__(self, upstream: Address, *, tag: str, timeout_s: float, wall_clock_ns: Callable[[], int]) -> None:
         from fluent.sender import FluentSender  # noqa: PLC0415 (only this client needs it)
 
         host, port = upstream
@@ -236,7 +241,7 @@ class _Unacknowledged:
 
     async def connect(self) -> None:
         """Only look whether somebody listens: the client itself connects at its first message and tells no error."""
-        look = ForwardConnection([self._upstream], connect_timeout_s=self._timeout_s)
+        look = ForwardConnection(Upstreams([Receiver(*self._upstream)], connect_timeout_s=self._timeout_s))
         await look.connect()
         await look.close()
 

@@ -32,7 +32,8 @@ import msgpack
 import msgspec
 
 from esa_tls.core.batch import Row
-from esa_tls.errors import JournalError, PermanentError, TransientError
+from esa_tls.core.protobuf import message_ends
+from esa_tls.errors import JournalError, MalformedMessage, PermanentError, TransientError
 from esa_tls.runtime.journal import DeadLetter
 from esa_tls.telemetry import SINK_DEAD_LETTERED, SINK_OLDEST_UNSENT, SINK_REJECTED, SINK_RETRIES, SINK_SENT, Counters
 
@@ -70,7 +71,7 @@ class Sink(Protocol):
 
     @property
     def encoding(self) -> str:
-        """`json` or `forward`."""
+        """`json`, `forward` or `otlp`."""
         ...
 
     async def open(self, state: bytes | None) -> None:
@@ -459,6 +460,11 @@ def record_ends(encoding: str, body: bytes) -> list[int]:
         at = 0
         while at := body.find(b"\n", at) + 1:
             ends.append(at)
+    elif encoding == "otlp":
+        try:
+            ends = message_ends(body)
+        except MalformedMessage:
+            return [len(body)]
     else:
         unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=max(len(body), 1))
         unpacker.feed(body)

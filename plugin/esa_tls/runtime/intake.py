@@ -41,6 +41,8 @@ from esa_tls.telemetry import (
     JOURNAL_COMMIT_FAILURES,
     JOURNAL_DEAD_LETTERS,
     JOURNAL_SIZE,
+    LINE_BYTES,
+    LINES,
     RECEIVE_RESERVED,
     RECEIVE_WAITS,
     SINK_DROPPED,
@@ -128,6 +130,8 @@ class _Group:
         self.sessions: list[int] = []
         self.has_rows = False
         self.sealed: Sealed | None = None
+        self.taken: dict[str, list[int]] = {}
+        """Source -> lines and bytes of lines."""
         self.counts: dict[SeriesKey, int] = {}
 
 
@@ -239,13 +243,18 @@ class Intake:
             waited = True
         group = self._open
         self._core(lambda: self._pipeline.feed(batch, now_s=self._now()))
-        group.lines += batch.line_count()
+        lines = batch.line_count()
+        group.lines += lines
         group.sessions.append(batch.session)
         self._unacknowledged[batch.session] = self._unacknowledged.get(batch.session, 0) + 1
         if batch.key is not None:
             group.keys.append(batch.key)
             self._entered[batch.key] = group
-        self._counters.add(BATCHES, source=_source(batch))
+        source = _source(batch)
+        self._counters.add(BATCHES, source=source)
+        taken = group.taken.setdefault(source, [0, 0])
+        taken[0] += lines
+        taken[1] += sum(sum(map(len, run.lines)) for run in batch.runs)
         if group.lines >= self._max_group_lines and self._waiting is None:
             self._waiting = self._seal()
         self._timer.set()
@@ -416,6 +425,9 @@ class Intake:
         self._failing = None
         self._counters.observe(JOURNAL_COMMIT_DURATION, time.perf_counter() - started_s)
         self._counters.add_all(group.counts)
+        for source, (lines, line_bytes) in group.taken.items():
+            self._counters.add(LINES, lines, source=source)
+            self._counters.add(LINE_BYTES, line_bytes, source=source)
         for key in group.keys:
             del self._entered[key]
         for session in group.sessions:

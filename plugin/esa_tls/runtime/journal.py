@@ -15,6 +15,7 @@ On disk, format version 1 (`journal_folder.py` has the files around it, numbers 
     family   key                                  value
     default  "m"                                  msgpack map: counters as of the last commit (`Numbers`)
              "r"                                  msgpack map: sink -> [[class, encoding], ...] that it reads
+             "t"                                  msgpack map: class/encoding -> [last sequence trimmed, totals up to it]
              "c" + sink name                      cursor, msgpack map; `sequence` in it (a number, or class -> number): all
                                                   rows up to it are delivered
              "d" + number                         dead letter, msgpack array (`DeadLetter`)
@@ -24,8 +25,8 @@ On disk, format version 1 (`journal_folder.py` has the files around it, numbers 
                                                   this row since the journal began, then the segments [[kind, records, bytes], ...]
     keys     "k" + batch key                      n: it was the n-th key
              "n" + n                              batch key; both go when KEEP_KEYS more have been committed
-    state, keys: empty key                        number of the last commit: at opening they must agree with "m" on it, and the last
-                                                  row of every (class, encoding) with the totals there
+    state, keys: empty key                        number of the last commit: at opening they must agree with "m" on it, and the first
+                                                  and last row of every (class, encoding) with the totals in "t" and "m"
 
 Sequences count rows over all classes and encodings, begin at 1, and are never used again. The running totals in a row tell how much a
 sink lags by reading two rows. Rows that no sink reads are not written; rows behind the slowest reader of their (class, encoding) go by
@@ -50,9 +51,11 @@ from esa_tls.runtime.journal_format import (
     LETTERS,
     NUMBERS_KEY,
     READERS_KEY,
+    TRIMMED_KEY,
     DeadLetter,
     Numbers,
     Totals,
+    Trimmed,
     after_prefix,
     cursor_sequence,
     encode,
@@ -64,12 +67,12 @@ from esa_tls.runtime.journal_format import (
     stored_letter,
     stored_numbers,
     stored_readers,
-    stored_totals,
+    stored_trimmed,
     stream_name,
 )
 from esa_tls.runtime.journal_room import Room
 from esa_tls.runtime.outbox import Outbox, Range
-from esa_tls.runtime.rocks import KEYS, META, STATE, Batch, Rocks
+from esa_tls.runtime.rocks import KEYS, META, OUTBOXES, STATE, Batch, Rocks
 
 __all__ = ["KEEP_DEAD_LETTERS", "KEEP_KEYS", "DeadLetter", "Journal"]
 
@@ -152,16 +155,13 @@ class Journal:
             stamp = self._rocks.get(family, b"")
             if int.from_bytes(stamp or b"", "big") != numbers.commit:
                 raise JournalCorrupt(f"the journal is damaged: its family {family!r} is not of the same commit as its counters")
-        for name, totals in numbers.streams.items():
-            last = self._rocks.last(name, number(0), number(2**64 - 1))
-            if last is not None and (stored_totals(last[1]) != totals or number_at_end(last[0]) > numbers.tail):
-                raise JournalCorrupt(f"the journal is damaged: its rows {name!r} do not end where its counters say")
         try:
             self._outbox.sequences = {sink: cursor_sequence(value) for sink, value in self.cursors().items()}
         except ValueError as error:
             raise JournalCorrupt(f"the journal is damaged: {error}") from error
-        self._outbox.forget()
+        self._outbox.trimmed = stored_trimmed(self._rocks.get(META, TRIMMED_KEY))
         self._numbers = self._outbox.numbers = numbers
+        self._outbox.check_ends()
         self._room.measure()
 
     def _check_reach(self, *, accept_loss: bool) -> None:
@@ -339,8 +339,14 @@ class Journal:
         return self._outbox.read(after, classes=[cls] if isinstance(cls, str) else cls, encoding=encoding, max_bytes=max_bytes)
 
     def set_readers(self, readers: Mapping[str, Collection[tuple[str, str]]]) -> None:
-        """Say which (class, encoding) each sink reads. From now on rows that nobody reads are not written, and `trim` removes them."""
+        """Say which (class, encoding) each sink reads. From now on rows that nobody reads are not written, and `trim` removes them.
+
+        Raises ValueError for one that has no place in the journal (`rocks.OUTBOXES`).
+        """
         self._refuse_read_only()
+        unknown = {stream_name(*pair) for wanted in readers.values() for pair in wanted}.difference(OUTBOXES)
+        if unknown:
+            raise ValueError(f"the journal has no place for rows {min(unknown)!r}")
         with self._write_lock:
             self._outbox.readers = {sink: frozenset(wanted) for sink, wanted in readers.items()}
             stored = encode({sink: sorted(wanted) for sink, wanted in readers.items()})
@@ -368,24 +374,24 @@ class Journal:
         with self._write_lock:
             ranges, missed = self._outbox.oldest_rows(n_bytes)
             self._delete_rows(ranges)
-            self._outbox.forget()
         if ranges:
             self._room.reclaim()
         return missed
 
     def _delete_rows(self, ranges: Sequence[Range]) -> None:
+        if not ranges:
+            return
+        trimmed = self._outbox.trimmed | {gone.family: Trimmed(gone.last, gone.totals) for gone in ranges}
+
         def fill(batch: Batch) -> None:
             for gone in ranges:
                 batch.delete_range(number(gone.first), number(gone.last + 1), self._rocks.handles[gone.family])
+            batch.put(TRIMMED_KEY, encode(trimmed))
 
-        if ranges:
-            try:
-                self._write_small(fill)
-            except JournalError:
-                self._outbox.forget()
-                raise
-            for gone in ranges:
-                self._room.trimmed(gone.family, gone.size_bytes, gone.last)
+        self._write_small(fill)
+        self._outbox.trimmed = trimmed
+        for gone in ranges:
+            self._room.trimmed(gone.family, gone.size_bytes, gone.last)
 
     def _write_small(self, fill: Callable[[Batch], None]) -> None:
         self._room.before_small_write()

@@ -12,6 +12,7 @@ from esa_tls.errors import JournalCorrupt
 
 NUMBERS_KEY: Final = b"m"
 READERS_KEY: Final = b"r"
+TRIMMED_KEY: Final = b"t"
 CURSORS: Final = (b"c", b"d")
 """Where cursors begin, and the first key behind them; so are the next ones."""
 LETTERS: Final = (b"d", b"e")
@@ -74,6 +75,13 @@ class Numbers(msgspec.Struct, frozen=True):
     streams: dict[str, Totals] = {}
 
 
+class Trimmed(msgspec.Struct, frozen=True, array_like=True):
+    """How far a (class, encoding) is trimmed: the last sequence that is gone, and the totals up to it."""
+
+    upto: int = 0
+    totals: Totals = Totals()
+
+
 class _Cursor(msgspec.Struct):
     sequence: int | dict[str, int]
 
@@ -84,6 +92,7 @@ _decode_totals = msgspec.msgpack.Decoder(Totals).decode
 _decode_numbers = msgspec.msgpack.Decoder(Numbers).decode
 _decode_letter = msgspec.msgpack.Decoder(DeadLetter).decode
 _decode_cursor = msgspec.msgpack.Decoder(_Cursor).decode
+_decode_trimmed = msgspec.msgpack.Decoder(dict[str, Trimmed]).decode
 _decode_readers = msgspec.msgpack.Decoder(dict[str, list[tuple[str, str]]]).decode
 
 
@@ -146,6 +155,14 @@ def stored_numbers(value: bytes | None) -> Numbers:
         return Numbers() if value is None else _decode_numbers(value)
     except msgspec.MsgspecError as error:
         raise JournalCorrupt(f"the journal's counters are damaged: {error}") from error
+
+
+def stored_trimmed(value: bytes | None) -> dict[str, Trimmed]:
+    """How far each (class, encoding) is trimmed. Raises JournalCorrupt."""
+    try:
+        return {} if value is None else _decode_trimmed(value)
+    except msgspec.MsgspecError as error:
+        raise JournalCorrupt(f"the journal's marks of what is trimmed are damaged: {error}") from error
 
 
 def stored_letter(value: bytes) -> DeadLetter:

@@ -57,8 +57,8 @@ class Room:
     def check(self, needed_bytes: int) -> None:
         """Raise JournalFull unless a group of that size can be taken."""
         self.over_budget = False
-        if self._unmeasured_bytes > _MEASURE_EVERY_BYTES:
-            self.measure()
+        if self._unmeasured_bytes > _MEASURE_EVERY_BYTES or self._excess_bytes(needed_bytes) > -self.max_bytes // 4:
+            self.measure()  # flushes and compactions add to the files too
         if self._excess_bytes(needed_bytes) > 0:
             self.reclaim()
             if self._excess_bytes(needed_bytes) > 0:

@@ -10,9 +10,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from esa_tls.core.batch import Row
+from esa_tls.errors import JournalCorrupt
 from esa_tls.runtime.journal_format import (
     Numbers,
     Totals,
+    Trimmed,
     number,
     number_at_end,
     sequence_of,
@@ -25,12 +27,13 @@ from esa_tls.runtime.rocks import OUTBOXES, Rocks
 
 
 class Range(NamedTuple):
-    """Rows to delete: from the first to the last sequence of a family, and their bytes."""
+    """Rows to delete: from the first sequence of a family to the last, their bytes, and the totals up to the last."""
 
     family: str
     first: int
     last: int
     size_bytes: int
+    totals: Totals
 
 
 class Outbox:
@@ -44,11 +47,18 @@ class Outbox:
         """Sink -> up to where it is served, as last saved."""
         self.readers: Mapping[str, frozenset[tuple[str, str]]] | None = None
         """Sink -> (class, encoding) that it reads; None = not known, everything is kept."""
-        self._trimmed: dict[str, tuple[int, int]] = {}
+        self.trimmed: dict[str, Trimmed] = {}
+        """How far each (class, encoding) is trimmed, as it is stored."""
 
-    def forget(self) -> None:
-        """Rows may have gone or come back: look again where each (class, encoding) begins."""
-        self._trimmed = {}
+    def check_ends(self) -> None:
+        """Raise JournalCorrupt unless rows begin where trimming ended and end where the counters say."""
+        for name, totals in self.numbers.streams.items():
+            gone = self.trimmed.get(name, Trimmed()).totals
+            first, last = self.first(name), self._rocks.last(name, number(0), number(2**64 - 1))
+            begins = totals if first is None else stored_row(first[1]).before()
+            ends = gone if last is None else stored_totals(last[1])
+            if begins != gone or ends != totals or (last is not None and number_at_end(last[0]) > self.numbers.tail):
+                raise JournalCorrupt(f"the journal is damaged: its rows {name!r} are not those that its counters say")
 
     def wanted(self) -> frozenset[tuple[str, str]] | None:
         """All (class, encoding) that somebody reads; None = not known."""
@@ -73,7 +83,7 @@ class Outbox:
 
     def first(self, name: str, *, after: int = 0) -> tuple[int, bytes] | None:
         """The oldest row of a (class, encoding) behind `after`: sequence and stored value."""
-        begin = max(after, self._trimmed.get(name, (0, 0))[0]) + 1
+        begin = max(after, self.trimmed.get(name, Trimmed()).upto) + 1
         pairs = self._rocks.scan(name, number(begin), number(self.numbers.tail + 1), max_items=1)
         return (number_at_end(pairs[0][0]), pairs[0][1]) if pairs else None
 
@@ -84,33 +94,21 @@ class Outbox:
 
     # -- trimming ----------------------------------------------------------------------------------------------------------------
     def delivered(self) -> list[Range]:
-        """Rows that no reader needs any more. They count as trimmed from now on; `forget` if the delete fails."""
+        """Rows that no reader needs any more."""
         ranges: list[Range] = []
         for name in self.numbers.streams if self.readers is not None else ():
-            upto = self._needed_after(name)
-            done, done_bytes = self._trimmed_to(name)
-            if upto <= done:
-                continue
-            last = self._rocks.last(name, number(done + 1), number(upto + 1))
-            total_bytes = done_bytes if last is None else stored_totals(last[1]).size_bytes
-            self._trimmed[name] = (upto, total_bytes)
-            if last is not None:
-                ranges.append(Range(name, done + 1, upto, total_bytes - done_bytes))
+            upto, done = self._needed_after(name), self.trimmed.get(name, Trimmed())
+            if upto > done.upto and done.totals != self.numbers.streams[name]:
+                last = self._rocks.last(name, number(done.upto + 1), number(upto + 1))
+                if last is not None:
+                    totals = stored_totals(last[1])
+                    ranges.append(Range(name, done.upto + 1, upto, totals.size_bytes - done.totals.size_bytes, totals))
         return ranges
 
     def _needed_after(self, name: str) -> int:
         cls, encoding = stream_pair(name)
         reached = [sequence_of(self.sequences.get(sink), cls) for sink, wanted in (self.readers or {}).items() if (cls, encoding) in wanted]
         return min([*reached, self.numbers.tail])
-
-    def _trimmed_to(self, name: str) -> tuple[int, int]:
-        """The last sequence that is gone, and the bytes there were up to it."""
-        if name not in self._trimmed:
-            first = self.first(name)
-            if first is None:
-                return 0, self.numbers.streams[name].size_bytes
-            self._trimmed[name] = (first[0] - 1, stored_row(first[1]).before().size_bytes)
-        return self._trimmed[name]
 
     def oldest_rows(self, n_bytes: int) -> tuple[list[Range], dict[str, dict[str, int]]]:
         """The oldest rows of at least `n_bytes` together, whoever needs them; and {sink: {kind: records it misses}}."""
@@ -120,8 +118,8 @@ class Outbox:
         while heads and sum(taken.size_bytes for taken in ranges.values()) < n_bytes:
             name = min(heads, key=lambda candidate: heads[candidate][0])
             sequence, value = heads.pop(name)
-            taken = ranges.get(name, Range(name, sequence, sequence, 0))
-            ranges[name] = taken._replace(last=sequence, size_bytes=taken.size_bytes + len(value))
+            taken = ranges.get(name, Range(name, sequence, sequence, 0, Totals()))
+            ranges[name] = taken._replace(last=sequence, size_bytes=taken.size_bytes + len(value), totals=stored_totals(value))
             self._count_missed(missed, name, sequence, value)
             following = self.first(name, after=sequence)
             if following:
@@ -139,11 +137,7 @@ class Outbox:
     # -- looking -----------------------------------------------------------------------------------------------------------------
     def held(self) -> dict[str, Totals]:
         """What is kept now of each (class, encoding)."""
-        return {name: totals - self._gone(name) for name, totals in self.numbers.streams.items()}
-
-    def _gone(self, name: str) -> Totals:
-        first = self.first(name)
-        return self.numbers.streams[name] if first is None else stored_row(first[1]).before()
+        return {name: totals - self.trimmed.get(name, Trimmed()).totals for name, totals in self.numbers.streams.items()}
 
     def sink_status(self, sink: str, reads: Collection[tuple[str, str]]) -> dict[str, Any]:
         """Where a sink is and how much it has not got yet (all kinds of the rows it reads)."""
@@ -153,6 +147,6 @@ class Outbox:
             name = stream_name(cls, encoding)
             if name in self.numbers.streams:
                 last = self._rocks.last(name, number(0), number(min(sequence_of(sequence, cls), self.numbers.tail) + 1))
-                got = self._gone(name) if last is None else stored_totals(last[1])
+                got = self.trimmed.get(name, Trimmed()).totals if last is None else stored_totals(last[1])
                 lag += self.numbers.streams[name] - got
         return {"sequence": sequence, "reads": sorted(stream_name(*pair) for pair in reads), "lag": lag.as_dict()}

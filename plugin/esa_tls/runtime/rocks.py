@@ -36,8 +36,11 @@ from esa_tls.errors import JournalCorrupt, JournalError, JournalFull, JournalLoc
 META: Final = "default"
 STATE: Final = "state"
 KEYS: Final = "keys"
-OUTBOXES: Final = ("line/json", "line/forward", "summary/json", "summary/forward")
-"""A family for each class and encoding: sequences only grow in it, so its tables never overlap and are moved, not rewritten."""
+OUTBOXES: Final = tuple(f"{cls}/{encoding}" for cls in ("line", "summary") for encoding in ("json", "forward", "otlp"))
+"""A family for each class and encoding: sequences only grow in it, so its tables never overlap and are moved, not rewritten.
+
+A new encoding is added here; older journals get the family when they are opened, older programs then refuse the journal (`VERSION`).
+"""
 FAMILIES: Final = (META, STATE, KEYS, *OUTBOXES)
 
 STALL_TIMEOUT_S: Final = 30.0

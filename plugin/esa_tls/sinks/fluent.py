@@ -6,22 +6,22 @@ Rules:
    `size`, gzip if asked for; no metadata, no heartbeat, never nil.
 2. Tag = `{tag_prefix}.{kind}`: rows are joined into one frame per kind, up to `max_frame_bytes` of a frame **before** compression
    (Fluent Bit's receiver closes above 6,144,000 bytes, compressed or not, and sends no reason).
-3. At most one unacknowledged frame per connection (Fluent Bit reads the ack before it writes on); `connections` of them side by side.
-   `send` returns when the last frame is acknowledged, so the cursor never passes an unacknowledged row.
+3. At most one unacknowledged frame per connection (Fluent Bit reads the ack before it writes on); `connections` frames side by side.
+   An ack is always asked for. `send` returns when the last frame is acknowledged, so the cursor never passes an unacknowledged row.
 4. The chunk id is a hash of tag and entries: a frame sent again, even after a restart, has the same id and can be recognised. Frames
    that were acknowledged before another one of the same `send` failed are not sent again while the process lives.
 5. Anything unexpected on a connection (wrong ack, no ack in time, close, an answer that is no ack) ends that connection and is
    transient. A kept connection that turns out to be closed is replaced once at once, without back-off.
 6. A record that alone is over the limit can never be sent: it is refused by place, everything else is delivered.
 
-Upstreams are tried in their order at each connect.
+Which receiver gets a frame, TLS and the handshake: `fluent_upstreams`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
+import ssl
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -32,7 +32,10 @@ import xxhash
 from esa_tls.core.batch import Row
 from esa_tls.errors import TransientError, WireError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection, record_ends
+from esa_tls.runtime.tls import Reloading
+from esa_tls.sinks.fluent_upstreams import REFUSED_RETRY_S, Receiver, Streams, Upstreams, told
 from esa_tls.wire.fluent_encode import AckReader, encode_packed_forward, new_chunk_id
+from esa_tls.wire.fluent_handshake import is_helo
 
 ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
@@ -42,8 +45,6 @@ FRAME_OVERHEAD_BYTES = 128
 """More than array, bin header and option map (chunk of 24 characters, size, compressed) take; the tag comes on top."""
 
 READ_BYTES = 65536
-
-Upstream = tuple[str, int]
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -70,63 +71,70 @@ class _Closed(TransientError):
 
 
 class ForwardConnection:
-    """One connection to the first upstream that takes it; made when needed, kept while it works. One user at a time."""
+    """One frame at a time to one of the receivers; a connection to each is made when needed and kept while it works. One user at a time."""
 
-    def __init__(self, upstreams: Sequence[Upstream], *, connect_timeout_s: float = 10.0, ack_timeout_s: float = 60.0) -> None:
-        self._upstreams = tuple(upstreams)
-        self._connect_timeout_s = connect_timeout_s
+    def __init__(self, upstreams: Upstreams, *, ack_timeout_s: float = 60.0) -> None:
+        self._upstreams = upstreams
         self._ack_timeout_s = ack_timeout_s
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._kept: dict[Receiver, Streams] = {}
 
     async def exchange(self, frame: bytes, chunk: bytes) -> None:
-        """Send an encoded frame and return when it is acknowledged. Raises TransientError; the connection is then given up."""
-        kept = self._streams is not None and not self._streams[0].at_eof()
+        """Send an encoded frame and return when it is acknowledged. Raises TransientError; the connection used is then given up."""
+        receiver, streams, kept = await self._connected()
         try:
-            await self._try(frame, chunk)
-        except _Closed:
-            if not kept:
-                raise
-            await self._try(frame, chunk)
+            try:
+                await self._try(receiver, streams, frame, chunk)
+            except _Closed:
+                if not kept:
+                    raise
+                await self._try(receiver, await self._open(receiver), frame, chunk)
+        except TransientError as error:
+            self._upstreams.failed(receiver, error)
+            raise
+        self._upstreams.worked(receiver)
 
     async def connect(self) -> None:
-        """Have a live connection. Raises TransientError with what each upstream said."""
-        if self._streams is not None and not self._streams[0].at_eof():
-            return
-        self._give_up()
-        failures: list[str] = []
-        cause: OSError | None = None
-        for host, port in self._upstreams:
-            try:
-                async with asyncio.timeout(self._connect_timeout_s):
-                    reader, writer = await asyncio.open_connection(host, port)
-            except OSError as error:  # TimeoutError is one
-                failures.append(f"{host}:{port}: {str(error) or 'timed out'}")
-                cause = error
-                continue
-            _keep_alive(writer.get_extra_info("socket"))
-            self._streams = (reader, writer)
-            return
-        message = "forward: cannot connect to " + "; ".join(failures)
-        raise TransientError(message) from cause
+        """Have a live connection. Raises TransientError with what each receiver said."""
+        await self._connected()
 
     async def close(self) -> None:
-        """Close the connection, if there is one."""
-        streams = self._give_up()
-        if streams is not None:
+        """Close the connections, if there are any."""
+        for receiver in list(self._kept):
+            _, writer = self._kept[receiver]
+            self._give_up(receiver)
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(1.0):
-                    await streams[1].wait_closed()
+                    await writer.wait_closed()
 
-    def _give_up(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        streams, self._streams = self._streams, None
-        if streams is not None:
-            streams[1].transport.abort()
+    async def _connected(self) -> tuple[Receiver, Streams, bool]:
+        """The first receiver that takes a connection, and whether that was there before."""
+        failures: list[TransientError] = []
+        for receiver in self._upstreams.order():
+            streams = self._kept.get(receiver)
+            if streams is not None and not streams[0].at_eof():
+                return receiver, streams, True
+            try:
+                return receiver, await self._open(receiver), False
+            except TransientError as error:
+                self._upstreams.failed(receiver, error)
+                failures.append(error)
+        message = "forward: cannot connect to " + "; ".join(map(str, failures))
+        waits_s = [error.retry_after_s for error in failures if error.retry_after_s is not None]
+        retry_after_s = min(waits_s) if len(waits_s) == len(failures) else None
+        raise TransientError(message, retry_after_s=retry_after_s) from failures[-1].__cause__
+
+    async def _open(self, receiver: Receiver) -> Streams:
+        self._give_up(receiver)
+        streams = self._kept[receiver] = await self._upstreams.open(receiver)
         return streams
 
-    async def _try(self, frame: bytes, chunk: bytes) -> None:
-        await self.connect()
-        assert self._streams is not None
-        reader, writer = self._streams
+    def _give_up(self, receiver: Receiver) -> None:
+        streams = self._kept.pop(receiver, None)
+        if streams is not None:
+            streams[1].transport.abort()
+
+    async def _try(self, receiver: Receiver, streams: Streams, frame: bytes, chunk: bytes) -> None:
+        reader, writer = streams
         try:
             async with asyncio.timeout(self._ack_timeout_s):  # a receiver that reads nothing
                 writer.write(frame)
@@ -134,15 +142,18 @@ class ForwardConnection:
             async with asyncio.timeout(self._ack_timeout_s):
                 await _read_ack(reader, chunk)
         except TimeoutError as error:
-            self._give_up()
-            message = f"forward: no ack within {self._ack_timeout_s:g} s"
+            self._give_up(receiver)
+            message = f"forward: {receiver}: no ack within {self._ack_timeout_s:g} s"
             raise TransientError(message) from error
         except (OSError, WireError) as error:
-            self._give_up()
-            message = f"forward: {error}"
-            raise (_Closed if isinstance(error, ConnectionError) else TransientError)(message) from error
+            self._give_up(receiver)
+            message = f"forward: {receiver}: {told(error) if isinstance(error, OSError) else error}"
+            if isinstance(error, ConnectionError):
+                raise _Closed(message) from error
+            # With TLS 1.3 a server's word on our certificate comes after the handshake.
+            raise TransientError(message, retry_after_s=REFUSED_RETRY_S if isinstance(error, ssl.SSLError) else None) from error
         except BaseException:  # TransientError, or cancelled with an ack under way: the connection is of no use any more
-            self._give_up()
+            self._give_up(receiver)
             raise
 
 
@@ -153,6 +164,9 @@ async def _read_ack(reader: asyncio.StreamReader, chunk: bytes) -> None:
         if not data:
             message = "forward: closed by the receiver before the ack"
             raise _Closed(message)
+        if is_helo(data):
+            message = "forward: the receiver wants a shared key (it sent HELO), and none is configured"
+            raise TransientError(message, retry_after_s=REFUSED_RETRY_S)
         chunks = acks.feed(data)
         if acks.error is not None:
             raise acks.error
@@ -161,14 +175,6 @@ async def _read_ack(reader: asyncio.StreamReader, chunk: bytes) -> None:
                 message = "forward: the receiver acknowledged another chunk"
                 raise TransientError(message)
             return
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    """Let the system notice a peer that vanished while nothing is under way: after 30 s idle, three probes 10 s apart."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 # -- rows to frames --------------------------------------------------------------------------------------------------------------------
@@ -245,13 +251,13 @@ def _pieces(ends: list[int], room: int) -> list[tuple[int, int, int, int]]:
 
 
 class FluentSink:
-    """See the module. `upstreams`: (host, port), tried in order. Sizes in bytes, times in seconds."""
+    """See the module. Sizes in bytes, times in seconds."""
 
     encoding = "forward"
 
     def __init__(
         self,
-        upstreams: Sequence[Upstream],
+        receivers: Sequence[Receiver | tuple[str, int]],
         *,
         name: str = "fluent",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
@@ -262,8 +268,11 @@ class FluentSink:
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         connect_timeout_s: float = 10.0,
         ack_timeout_s: float = 60.0,
+        tls: Reloading[ssl.SSLContext] | None = None,
+        server_name: str | None = None,
     ) -> None:
-        if not upstreams or connections < 1:
+        """`receivers`: (host, port) is one of usual weight. `server_name`: what certificates carry, if not the host."""
+        if not receivers or connections < 1:
             message = "fluent: needs an upstream and a connection"
             raise ValueError(message)
         self.name = name
@@ -272,9 +281,13 @@ class FluentSink:
         self._tag_prefix = tag_prefix
         self._gzip = gzip
         self._max_frame_bytes = max_frame_bytes
-        self._connections = [
-            ForwardConnection(upstreams, connect_timeout_s=connect_timeout_s, ack_timeout_s=ack_timeout_s) for _ in range(connections)
-        ]
+        self.upstreams = Upstreams(
+            [receiver if isinstance(receiver, Receiver) else Receiver(*receiver) for receiver in receivers],
+            tls=tls,
+            server_name=server_name,
+            connect_timeout_s=connect_timeout_s,
+        )
+        self._connections = [ForwardConnection(self.upstreams, ack_timeout_s=ack_timeout_s) for _ in range(connections)]
         self._acked: set[bytes] = set()
         """Chunks acknowledged since a `send` last returned: what a repeated `send` leaves out."""
         self._closed = False
@@ -306,6 +319,7 @@ class FluentSink:
     async def close(self) -> None:
         """Close all connections; a later `send` fails."""
         self._closed = True
+        await self.upstreams.close()
         for connection in self._connections:
             await connection.close()
 

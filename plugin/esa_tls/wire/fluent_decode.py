@@ -206,9 +206,10 @@ class FrameDecoder:
             if mode == "message":
                 self._fill(frame, b"".join((b"\x91\x92", payload)), 1)
             elif mode == "forward":
-                self._fill(frame, payload, count_of(payload))
+                listed = bytes(payload)
+                self._fill(frame, listed, count_of(listed))
             else:
-                body: bytes | bytearray = payload
+                body: memoryview | bytearray = payload
                 algorithm = sniff(payload) or compressed
                 if algorithm is not None:
                     frame.mode = "compressed"
@@ -252,7 +253,7 @@ class FrameDecoder:
                 compressed = "?" if text is None else text.decode("ascii", "replace")
         return chunk, size, None if compressed in ("", "text") else compressed, signal
 
-    def _as_list(self, body: bytes | bytearray, hint: int | None) -> tuple[bytes, int]:
+    def _as_list(self, body: memoryview | bytearray, hint: int | None) -> tuple[bytes, int]:
         """Packed entries with an array header in front, and their number. `hint`: option `size`, never trusted (1.3)."""
         depth, limit = self._limits.max_depth - 1, self._limits.max_entries
         if hint is not None and 0 <= hint <= min(len(body), limit):
@@ -409,7 +410,7 @@ class _TooMany(Exception):
     """More entries than the limit."""
 
 
-def frame_key(tag: bytes, chunk: bytes | None, payload: bytes) -> bytes:
+def frame_key(tag: bytes, chunk: bytes | None, payload: bytes | memoryview) -> bytes:
     """16 bytes that are equal for a frame sent again (design.md section 6). A real hash: nobody can make a frame pass for another's."""
     digest = hashlib.blake2b(digest_size=16)
     content = b"" if chunk is None else cast("bytes", text_of(chunk))
@@ -502,5 +503,5 @@ def _without_line_end(line: bytes) -> bytes:
     return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _array_of(count: int, members: bytes | bytearray) -> bytes:
-    return b"\xdd" + count.to_bytes(4, "big") + members
+def _array_of(count: int, members: memoryview | bytearray) -> bytes:
+    return b"".join((b"\xdd", count.to_bytes(4, "big"), members))

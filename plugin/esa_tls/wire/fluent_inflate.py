@@ -35,14 +35,14 @@ class InflatedTooLarge(Exception):
     """More than the cap comes out."""
 
 
-def sniff(payload: bytes) -> str | None:
+def sniff(payload: bytes | memoryview) -> str | None:
     """`gzip` or `zstd` by the first bytes; None = neither. Packed entries begin with an array, so there is no confusion."""
     if payload[:2] == b"\x1f\x8b":
         return "gzip"
     return "zstd" if payload[:4] == b"\x28\xb5\x2f\xfd" else None
 
 
-def inflate(payload: bytes, algorithm: str, *, max_bytes: int) -> bytearray:
+def inflate(payload: bytes | memoryview, algorithm: str, *, max_bytes: int) -> bytearray:
     """Unpack all members of `payload`. `algorithm`: gzip or zstd, else BadCompression. Raises BadCompression, InflatedTooLarge."""
     pieces = _PIECES.get(algorithm)
     if pieces is None:
@@ -62,7 +62,7 @@ def inflate(payload: bytes, algorithm: str, *, max_bytes: int) -> bytearray:
     return out
 
 
-def _gunzip(payload: bytes) -> Iterator[bytes]:
+def _gunzip(payload: bytes | memoryview) -> Iterator[bytes]:
     try:
         with igzip.IGzipFile(fileobj=io.BytesIO(payload), mode="rb") as file:  # type: ignore[no-untyped-call]
             while piece := file.read1(_GZIP_PIECE):
@@ -71,7 +71,7 @@ def _gunzip(payload: bytes) -> Iterator[bytes]:
         raise BadCompression(str(error)) from error
 
 
-def _unzstd(payload: bytes) -> Iterator[bytes]:
+def _unzstd(payload: bytes | memoryview) -> Iterator[bytes]:
     context = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW_BYTES)
     view = memoryview(payload)
     at = 0
@@ -88,4 +88,4 @@ def _unzstd(payload: bytes) -> Iterator[bytes]:
         raise BadCompression(str(error)) from error
 
 
-_PIECES: dict[str, Callable[[bytes], Iterator[bytes]]] = {"gzip": _gunzip, "zstd": _unzstd}
+_PIECES: dict[str, Callable[[bytes | memoryview], Iterator[bytes]]] = {"gzip": _gunzip, "zstd": _unzstd}

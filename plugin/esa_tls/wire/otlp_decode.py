@@ -50,7 +50,7 @@ def _classes(*, outer: bool) -> descriptor_pool.DescriptorPool:
     return pool
 
 
-def _message(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
+def _message(pool: descriptor_pool.DescriptorPool, name: str) -> Any:  # noqa: ANN401 (a class made at run time)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 
@@ -86,7 +86,7 @@ class ProtobufReader:
         return lines.decoded()
 
 
-def _read(resource: Resource, records: Iterable[bytes], ways: dict[bytes, Way]) -> None:  # noqa: C901 (flat, see the module)
+def _read(resource: Resource, records: Iterable[bytes], ways: dict[bytes, Way]) -> None:
     """Put the records' lines into `resource`; `ways` by the bytes of their attributes. Raises DecodeError."""
     for data in records:
         at = 0

@@ -7,7 +7,7 @@ spliced as they are, so a request costs what copying it costs. Resource and scop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -16,7 +16,7 @@ from esa_tls.core.encode_otlp import appliance_of
 from esa_tls.core.protobuf import field, key_value, message_ends, varint
 from esa_tls.core.records import SCHEMA_VERSION
 
-__all__ = ["Cut", "Request", "cut_requests", "resource_logs"]
+__all__ = ["Cut", "Request", "cut_requests", "resource_logs", "split"]
 
 SERVICE = "esa-tls"
 
@@ -39,7 +39,7 @@ SCOPE = {
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """Where a part of a request came from: records `first` to before `after` of segment `segment` of row `row`."""
+    """A stretch of records: `first` to before `after` of segment `segment` of row `row`."""
 
     row: int
     segment: int
@@ -141,3 +141,29 @@ def cut_requests(
                 start, first = ends[first], first + 1
     flush()
     return requests, too_large
+
+
+def split(request: Request, segment_of: Callable[[Cut], bytes], *, version: str) -> tuple[Request, Request] | None:
+    """The two halves of a request, by records; None if it has a single one. `segment_of`: the segment that a cut is of."""
+    if request.records < 2:
+        return None
+    halves: tuple[list[Cut], list[Cut]] = ([], [])
+    room = request.records // 2
+    for cut in request.cuts:
+        middle = min(cut.first + room, cut.after)
+        if middle > cut.first:
+            halves[0].append(Cut(cut.row, cut.segment, cut.first, middle))
+        if middle < cut.after:
+            halves[1].append(Cut(cut.row, cut.segment, middle, cut.after))
+        room -= middle - cut.first
+    return _request_of(halves[0], segment_of, version), _request_of(halves[1], segment_of, version)
+
+
+def _request_of(cuts: list[Cut], segment_of: Callable[[Cut], bytes], version: str) -> Request:
+    pieces: dict[str, list[bytes]] = {}
+    for cut in cuts:
+        body = segment_of(cut)
+        ends = [0, *message_ends(body)]
+        pieces.setdefault(appliance_of(body), []).append(body[ends[cut.first] : ends[cut.after]])
+    body = b"".join([resource_logs(name, parts, version=version) for name, parts in pieces.items()])
+    return Request(body, sum(cut.after - cut.first for cut in cuts), cuts)

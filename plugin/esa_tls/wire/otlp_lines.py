@@ -133,7 +133,7 @@ class RequestLines:
         appliance = None
         if settings.appliance_key is not None:
             places = (attributes, resource) if body is None else (body, attributes, resource)
-            appliance = _first((place.get(settings.appliance_key) for place in places))
+            appliance = _first(place.get(settings.appliance_key) for place in places)
         return self._origins.get(
             tag=_name(attributes.get("fluent.tag")),
             peer=self.peer,
@@ -189,7 +189,8 @@ _HOST, _IDENT, _PRIORITY, _MESSAGE = ("host", "hostname"), ("ident", "appname"),
 _PIECES = (*_HOST, *_IDENT, *_PRIORITY, *_MESSAGE)
 
 _FULL_LINE = re.compile(
-    rb"(?:<\d{1,3}>)?(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?:(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d|\d{4}[- ]|1 (?:\d{4}-|- ))"
+    rb"(?:<\d{1,3}>)?(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
+    rb"(?:(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d|\d{4}[- ]|1 (?:\d{4}-|- ))"
 )
 """A line that still has its time (esa-mail-logs.md section 1): it was not taken apart."""
 
@@ -237,7 +238,7 @@ class Resource:
             pieces = _pieces_of({**attributes, **body})
             full = next((text for text in found if _FULL_LINE.match(text)), None)
             if full is not None or pieces is None or not any(key in pieces for key in _IDENT):
-                self._add(origin, full if full is not None else found[0], False, stamp)  # noqa: FBT003 (reconstructed)
+                self._add(origin, full if full is not None else found[0], False, stamp)
             else:
                 self._add(origin, *_line_of(found[0], pieces, stamp), stamp)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.unit.core.driver import Driver, Record, at
 
 NEW_I = "New SMTP ICID 70 interface Data 1 (192.0.2.1) address 198.51.100.7 reverse dns host mx.example.org verified yes"
@@ -298,7 +297,12 @@ def test_connection_record_says_both_ends_and_what_was_decided_about_it() -> Non
     }
     assert own["mail_flow"] == "incoming"
     assert own["connection"] == {
-        **{"id": "esa1/0/ICID/70", "end": "close", "lost": False, "start_seen": True, "message_count": 1, "mids": [90]},
+        "id": "esa1/0/ICID/70",
+        "end": "close",
+        "lost": False,
+        "start_seen": True,
+        "message_count": 1,
+        "mids": [90],
     }
     assert record["event"]["duration"] == 7_000_000_000
     assert record["tls"] == {"established": True, "version_protocol": "tls", "version": "1.2", "cipher": "TLS_RSA_WITH_AES_128_CBC_SHA"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from tests.unit.core.driver import FILE, UDP, Driver, at, syslog
 
 from esa_tls.core.batch import Origin
-from tests.unit.core.driver import FILE, UDP, Driver, at, syslog
 
 NEW = "New SMTP ICID 70 interface Data 1 (192.0.2.1) address 198.51.100.7 reverse dns host mx.example.org verified yes"
 NEW_D = "New SMTP DCID 80 interface 192.0.2.1 address 203.0.113.25 port 25"
@@ -16,7 +17,7 @@ QUIET = 2000
 """Long enough after the first line that nothing at the start of the log matters any more."""
 
 
-def begun(**settings: object) -> Driver:
+def begun(**settings: Any) -> Driver:
     """A log that has been orderly for more than ten minutes."""
     driver = Driver(**settings)
     for n in range(0, QUIET + 1, 250):
@@ -120,7 +121,7 @@ def test_3_2_each_break_of_the_feed_alone_takes_absence_away(name: str) -> None:
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_3_2_each_break_is_over_after_ten_minutes(name: str) -> None:
-    """The same break more than ten minutes before is forgiven. (Of two sessions one has to have ended.)"""
+    """The same break more than ten minutes before is forgiven; of two sessions one has to have ended."""
     driver = begun(starts_broken=name == "start of ours")
     BREAKS[name](driver)
     if name == "two sessions":

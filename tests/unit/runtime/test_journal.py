@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.runtime.journal_cases import MIB, check_whole, cursor, group, key, numbers_of
 
 from esa_tls.core.batch import Row, Sealed
 from esa_tls.errors import JournalCorrupt, JournalError, JournalLocked, JournalTooNew
 from esa_tls.runtime import journal as journal_module
 from esa_tls.runtime.journal import DeadLetter, Journal
-from tests.unit.runtime.journal_cases import MIB, check_whole, cursor, group, key, numbers_of
 
 LINES = ("line", "json")
 FORWARD = ("line", "forward")
@@ -185,6 +185,12 @@ def test_rows_that_no_sink_reads_are_not_written(journal: Journal) -> None:
     assert numbers_of(journal, *LINES) == []
     assert numbers_of(journal, *SUMMARIES) == [1, 2]
     assert journal.tail() == 2
+
+
+def test_a_reader_of_rows_that_have_no_place_is_refused(journal: Journal) -> None:
+    """At the start, by name, and not by a commit that fails for ever."""
+    with pytest.raises(ValueError, match="line/xml"):
+        journal.set_readers({"store": [("line", "xml")]})
 
 
 def test_trim_removes_what_the_slowest_reader_has_got_and_no_more(journal: Journal) -> None:

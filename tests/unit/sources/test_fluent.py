@@ -734,12 +734,12 @@ async def test_a_frame_that_drips_for_ever_is_cut_off() -> None:
 
 
 async def test_more_sessions_than_allowed_are_turned_away() -> None:
-    """Over `max_sessions` a connection is closed at once and counted; when one ends there is room again."""
+    """Over `max_sessions` of senders at work a connection is closed at once and counted; when one ends there is room again."""
     async with running(max_sessions=2) as run:
         kept = [await run.client(), await run.client()]
-        await run.intake.until(lambda: True)
-        await kept[1].send(frame("a", "abc"))
-        await kept[1].receive(len(reply("abc")))
+        for chunk, client in zip(("abc", "abd"), kept, strict=True):
+            await client.send(frame("a", chunk))
+            await client.receive(len(reply(chunk)))
         turned_away = await run.client()
         assert await turned_away.rest() == b""
         assert run.closed_by() == {"max_sessions": 1}

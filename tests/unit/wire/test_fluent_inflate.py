@@ -126,7 +126,7 @@ def test_pieces_stop_when_the_cap_is_reached(monkeypatch: pytest.MonkeyPatch) ->
     """No piece is asked for after the one that goes over the cap."""
     asked = 0
 
-    def pieces(_payload: bytes) -> Iterator[bytes]:
+    def pieces(_payload: bytes | memoryview) -> Iterator[bytes]:
         nonlocal asked
         while True:
             asked += 1

@@ -1,0 +1,1 @@
+"""Stubs made by `make proto`; never edited."""
