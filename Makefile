@@ -44,9 +44,9 @@ fuzz: setup
 nightly: setup
 	ESA_TLS_NIGHTLY=1 $(BIN)/pytest -m "not fuzz" --timeout 0 -n 2 --dist loadfile
 
+# Stubs and snapshot from proto/, after a check that no client breaks (proto/README.md).
 proto: setup
-	@if ls proto/*.proto >/dev/null 2>&1; then $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=plugin --grpc_python_out=plugin proto/*.proto; \
-	else echo "proto/ holds no schema yet, so there is nothing to generate (see proto/README.md)"; fi
+	@$(BIN)/python tools/make_proto.py
 
 # Writes the lock anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest.
 lock:

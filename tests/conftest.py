@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.peers.listing"]  # the list of programs tested against, at the end
 
 # No deadlines: the machine may be busy. `make nightly` tries a thousand times as many examples where a test does not say itself how many.
 settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nightly", settings.get_profile("default"), max_examples=100_000)
 settings.load_profile("nightly" if os.environ.get("ESA_TLS_NIGHTLY") else "default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden`: write what comes out now as what is expected of tests/golden."""
+    parser.addoption("--update-golden", action="store_true", default=False, help="rewrite tests/golden/*.expected.jsonl")

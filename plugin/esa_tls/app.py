@@ -1,8 +1,8 @@
 """The composition root: configuration -> objects -> one task group, and the order in which they end.
 
-Start: journal, core, intake, sinks (their places made durable first), sources, web. End (SIGTERM, SIGINT): sources stop reading and
-let what they read commit and be acknowledged; the intake commits the rest; sinks send what they can within `DRAIN_S`; the journal is
-closed. A second start continues where this one ended.
+Start: journal, core, intake, sinks (their places made durable first), sources, gRPC service, web. End (SIGTERM, SIGINT): sources stop
+reading and let what they read commit and be acknowledged; the intake commits the rest; sinks send what they can within `DRAIN_S`; the
+journal is closed. A second start continues where this one ended.
 """
 
 from __future__ import annotations
@@ -11,26 +11,32 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from esa_tls import __version__, telemetry
+from esa_tls.api.lookup import CoreLookup
+from esa_tls.api.server import ApiServer, ApiSettings
 from esa_tls.config import (
     Config,
     FluentSink,
     FluentSource,
+    FluentUpstream,
     JsonlSink,
     OtlpGrpcSource,
     OtlpHttpSource,
     OtlpSink,
     SyslogSource,
     listen_address,
+    unix_path,
 )
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.errors import ConfigError, EsaTlsError
@@ -39,9 +45,11 @@ from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.journal_format import DeadLetter
 from esa_tls.runtime.refusals import Refusals
-from esa_tls.runtime.tls import server_context
+from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials, grpc_server_credentials, server_context
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
+from esa_tls.sinks.fluent_upstreams import Receiver
 from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
+from esa_tls.sinks.otlp import Client as OtlpTransport
 from esa_tls.sinks.otlp import OtlpSink as OtlpClient
 from esa_tls.sinks.otlp import make_client
 from esa_tls.sources.fluent import ForwardServer, ServerSettings
@@ -53,6 +61,7 @@ from esa_tls.telemetry import Counters
 from esa_tls.web.server import WebServer
 from esa_tls.wire.fluent import Limits
 from esa_tls.wire.fluent_decode import ForwardSettings, Rejected
+from esa_tls.wire.fluent_handshake import ClientCredentials, ServerCredentials
 from esa_tls.wire.otlp_lines import OtlpSettings
 
 if TYPE_CHECKING:
@@ -63,15 +72,19 @@ log = logging.getLogger("esa_tls")
 DRAIN_S = 10.0
 """How long sinks may go on sending at the end; the rest stays in the outbox."""
 
+COMMIT_S = 5.0
+"""How long it may take at the end to make durable what was received: on a full disk it would take for ever."""
+
 SINK_FAILING_S = 60.0
 """A sink that has not moved for so long makes the sidecar not ready."""
 
 
 class Running(msgspec.Struct):
-    """Where a started sidecar can be reached: (host, port) per source, and of the web server."""
+    """Where a started sidecar can be reached: (host, port) per source, of the web server and of the gRPC service."""
 
     sources: dict[str, tuple[str, int]]
     web: tuple[str, int] | None
+    api: tuple[str, int] | None = None
 
 
 class _Reception:
@@ -131,8 +144,9 @@ def make_sink(settings: JsonlSink | FluentSink | OtlpSink, counters: Counters | 
                 keep_files=settings.keep_files,
             )
         case FluentSink():
+            owner = f"sink {settings.name}"
             return ForwardClient(
-                [listen_address(upstream) for upstream in settings.upstreams],
+                _receivers(settings),
                 name=settings.name,
                 cls_wanted=classes,
                 kinds=frozenset(kinds),
@@ -141,22 +155,74 @@ def make_sink(settings: JsonlSink | FluentSink | OtlpSink, counters: Counters | 
                 max_frame_bytes=settings.max_frame_bytes,
                 connect_timeout_s=settings.connect_timeout_s,
                 ack_timeout_s=settings.ack_timeout_s,
+                tls=None if settings.tls is None else client_contexts(settings.tls, owner=owner, counters=counters),
+                server_name=None if settings.tls is None else settings.tls.server_name,
             )
         case OtlpSink():
             return OtlpClient(
-                make_client(
-                    settings.protocol,
-                    settings.endpoints,
-                    headers={key: value.reveal() for key, value in settings.headers.items()},
-                    gzip=settings.gzip,
-                    timeout_s=settings.timeout_s,
-                ),
+                _otlp_client(settings, counters),
                 name=settings.name,
                 cls_wanted=classes,
                 kinds=frozenset(kinds),
                 max_request_bytes=settings.max_request_bytes,
                 counters=counters,
             )
+
+
+def _otlp_client(settings: OtlpSink, counters: Counters | None) -> OtlpTransport:
+    owner = f"sink {settings.name}"
+    over_grpc = settings.protocol == "grpc"
+    return make_client(
+        settings.protocol,
+        settings.endpoints,
+        headers={key: value.reveal() for key, value in settings.headers.items()},
+        gzip=settings.gzip,
+        timeout_s=settings.timeout_s,
+        tls=client_contexts(settings.tls, owner=owner, counters=counters).current if settings.tls is not None and not over_grpc else None,
+        credentials=grpc_channel_credentials(settings.tls, owner=owner, counters=counters).current
+        if settings.tls is not None and over_grpc
+        else None,
+        server_name=settings.tls.server_name if settings.tls is not None else None,
+    )
+
+
+def _receivers(settings: FluentSink) -> list[Receiver]:
+    """The receivers of a Forward sink, each with what it leaves to the sink filled in."""
+    hostname = settings.self_hostname
+    receivers = []
+    for upstream in settings.upstreams:
+        if isinstance(upstream, str):
+            host, port = listen_address(upstream)
+            upstream = FluentUpstream(host=host, port=port)  # noqa: PLW2901 (the same in its long form)
+        key = settings.shared_key if upstream.shared_key is None else upstream.shared_key
+        username, password = (settings.username, settings.password) if upstream.username is None else (upstream.username, upstream.password)
+        credentials = None
+        if key is not None:
+            hostname = hostname or own_hostname()
+            credentials = ClientCredentials(
+                shared_key=key.reveal().encode(),
+                hostname=hostname,
+                username=username,
+                password=None if password is None else password.reveal().encode(),
+            )
+        receivers.append(Receiver(upstream.host, upstream.port, upstream.weight, upstream.standby, credentials))
+    return receivers
+
+
+def own_hostname() -> str:
+    """How this machine calls itself to Forward peers: its full name, and never "localhost", as that is what many of them are called."""
+    for name in (socket.getfqdn(), socket.gethostname()):
+        if name and not name.startswith("localhost"):
+            return name
+    return "esa-tls"
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it is allowed to: each sender and each journal file is one, and 1,024 are soon used."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 Source = ForwardServer | OtlpGrpcServer | OtlpHttpServer | SyslogServer | SyslogUdpServer
@@ -192,6 +258,8 @@ def _otlp_source(
         reorder_window_s=settings.reorder_window_s,
     )
     token = None if settings.token is None else settings.token.reveal()
+    owner = f"source {settings.name}"
+    refusals = Refusals(owner, counters)
     if isinstance(settings, OtlpGrpcSource):
         grpc_settings = GrpcSettings(
             name=settings.name,
@@ -201,7 +269,10 @@ def _otlp_source(
             answer_within_s=settings.answer_within_s,
             max_calls_per_connection=settings.max_calls_per_connection,
         )
-        return OtlpGrpcServer(_Reception(intake), counters, settings=grpc_settings, otlp=otlp, token=token)
+        credentials = None if settings.tls is None else grpc_server_credentials(settings.tls, owner=owner, counters=counters)
+        return OtlpGrpcServer(
+            _Reception(intake), counters, settings=grpc_settings, otlp=otlp, credentials=credentials, token=token, refusals=refusals
+        )
     http_settings = HttpSettings(
         name=settings.name,
         host=host,
@@ -212,7 +283,8 @@ def _otlp_source(
         idle_timeout_s=settings.idle_timeout_s,
         max_connections=settings.max_connections,
     )
-    return OtlpHttpServer(_Reception(intake), counters, settings=http_settings, otlp=otlp, token=token)
+    tls = None if settings.tls is None else server_context(settings.tls, owner=owner, refusals=refusals, counters=counters)
+    return OtlpHttpServer(_Reception(intake), counters, settings=http_settings, otlp=otlp, tls=tls, token=token, refusals=refusals)
 
 
 def _syslog_source(settings: SyslogSource, intake: Intake, counters: Counters) -> SyslogServer | SyslogUdpServer:
@@ -241,13 +313,35 @@ def _syslog_source(settings: SyslogSource, intake: Intake, counters: Counters) -
 
 
 def _forward_source(settings: FluentSource, intake: Intake, counters: Counters, config: Config) -> ForwardServer:
-    host, port = listen_address(settings.listen)
+    path = unix_path(settings.listen)
+    host, port = listen_address(settings.listen) if path is None else ("", 0)
+    owner = f"source {settings.name}"
+    refusals = Refusals(owner, counters)
+    security = settings.security
+    credentials = None
+    if security is not None:
+        users = {name.encode(): password.reveal().encode() for name, password in security.users.items()}
+        credentials = ServerCredentials(
+            shared_key=security.shared_key.reveal().encode(), users=users, hostname=security.self_hostname or own_hostname()
+        )
     return ForwardServer(
         _Reception(intake),
         counters,
         settings=ServerSettings(
-            name=settings.name, host=host, port=port, max_sessions=settings.max_sessions, idle_timeout_s=settings.idle_timeout_s
+            name=settings.name,
+            host=host,
+            port=port,
+            path=path,
+            socket_mode=int(settings.socket_mode, 8),
+            udp_heartbeat=settings.udp_heartbeat,
+            max_sessions=settings.max_sessions,
+            handshake_timeout_s=settings.handshake_timeout_s,
+            frame_timeout_s=settings.frame_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
         ),
+        tls=None if settings.tls is None else server_context(settings.tls, owner=owner, refusals=refusals, counters=counters),
+        credentials=credentials,
+        refusals=refusals,
         forward=ForwardSettings(
             record_keys=tuple(settings.line_keys),
             appliance_key=_record_key(config),
@@ -259,6 +353,17 @@ def _forward_source(settings: FluentSource, intake: Intake, counters: Counters, 
             max_frame_bytes=settings.max_frame_bytes, max_decompressed_bytes=settings.max_decompressed_bytes, max_depth=settings.max_depth
         ),
     )
+
+
+class _WithFields(logging.Formatter):
+    """Behind the sentence come the fields given as `extra`: `Sink failed. sink='es' error='...'`."""
+
+    _OWN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name is logging's)
+        """The line without a traceback."""
+        fields = "".join(f" {name}={value!r}" for name, value in record.__dict__.items() if name not in self._OWN)
+        return super().formatMessage(record) + fields
 
 
 @contextmanager
@@ -277,7 +382,10 @@ def run(config: Config, *, stop: asyncio.Event | None = None, started: Callable[
     Raises:
         ConfigError: an address cannot be had. JournalError: the journal cannot be opened.
     """
-    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    raise_file_limit()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithFields("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
     asyncio.run(serve(config, stop=stop, started=started))
     return 0
 
@@ -355,6 +463,7 @@ async def _serve(
         journal.commit([], cursors=places)
     sources = [make_source(settings, intake, counters, config) for settings in config.sources]
     web = _make_web(config, counters, intake, dispatchers)
+    api = _make_api(config, counters, intake, pipeline)
     gc.collect()
     gc.freeze()
     async with asyncio.TaskGroup() as tasks:
@@ -364,35 +473,64 @@ async def _serve(
             try:
                 for source in sources:
                     await _listen(source.start, f"source {source.settings.name}", f"{source.settings.host}:{source.settings.port}")
+                if api is not None and config.api is not None:
+                    await _listen(api.start, "api", config.api.listen)
                 if web is not None and config.web is not None:
                     await _listen(web.start, "web", config.web.listen)
                 running = Running(
                     {source.settings.name: (source.settings.host, source.port) for source in sources},
                     None if web is None or config.web is None else (listen_address(config.web.listen)[0], web.port),
+                    None if api is None else (api.settings.host, api.port),
                 )
                 for name, (host, port) in running.sources.items():
                     log.info("Source %s listens on %s:%d.", name, host, port)
+                if running.api is not None:
+                    log.info("Api listens on %s:%d.", *running.api)
                 if running.web is not None:
                     log.info("Web listens on %s:%d.", *running.web)
                 if started is not None:
                     started(running)
                 await stop.wait()
                 log.info("Stopping: what was received is committed and acknowledged, then sinks get %.0f s.", DRAIN_S)
-                for source in sources:
-                    await source.drain()
-                await intake.drain()
+                await _drain([*sources] if api is None else [*sources, api], intake)
                 for one in dispatchers:
                     await one.drain(within_s=DRAIN_S)
                 await asyncio.gather(*sending)
-                await intake.drain()
+                await _drain([], intake)  # the last cursors
             finally:
                 for source in sources:
                     await source.close()
+                if api is not None:
+                    await api.close()
                 if web is not None:
                     await web.stop()
         finally:
             for task in (*sending, committing):
                 task.cancel()
+
+
+class _Drainable(Protocol):
+    """What takes lines in, or answers."""
+
+    async def drain(self) -> None:
+        """Stop reading; return when everything read is durable and acknowledged."""
+
+    async def close(self) -> None:
+        """End at once, without further acknowledgements. Safe twice."""
+
+
+async def _drain(servers: Sequence[_Drainable], intake: Intake) -> None:
+    """Return when what was received is durable and acknowledged, or when that takes too long: then its senders keep it."""
+    try:
+        async with asyncio.timeout(COMMIT_S):
+            for server in servers:
+                await server.drain()
+            await intake.drain()
+    except TimeoutError:
+        why = "" if intake.failing is None else f": {intake.failing}"
+        log.warning("Not all that was received could be made durable; it was not acknowledged, and senders send it again%s.", why)
+        for server in servers:
+            await server.close()
 
 
 async def _listen(start: Callable[[], object], what: str, where: str) -> None:
@@ -423,9 +561,45 @@ def _make_web(config: Config, counters: Counters, intake: Intake, dispatchers: S
         return reasons
 
     token = config.web.metrics_token
-    return WebServer(
-        counters, host=host, port=port, reasons_not_ready=reasons_not_ready, metrics_token=None if token is None else token.reveal()
+    tls = (
+        None
+        if config.web.tls is None
+        else server_context(config.web.tls, owner="web", refusals=Refusals("web", counters), counters=counters)
     )
+    return WebServer(
+        counters,
+        tls=tls,
+        host=host,
+        port=port,
+        reasons_not_ready=reasons_not_ready,
+        metrics_token=None if token is None else token.reveal(),
+    )
+
+
+def _make_api(config: Config, counters: Counters, intake: Intake, pipeline: Pipeline) -> ApiServer | None:
+    settings = config.api
+    if settings is None:
+        return None
+    host, port = listen_address(settings.listen)
+    api = ApiServer(
+        intake=_Reception(intake),
+        lookup=CoreLookup(pipeline.boxes),
+        appliances_of=lambda session: pipeline.sessions.get(session, ()),
+        counters=counters,
+        settings=ApiSettings(
+            host=host,
+            port=port,
+            name=settings.name,
+            token=None if settings.token is None else settings.token.reveal(),
+            lossy=settings.lossy,
+            max_message_bytes=settings.max_message_bytes,
+            max_calls=settings.max_calls,
+            max_watchers=settings.max_watchers,
+        ),
+        credentials=None if settings.tls is None else grpc_server_credentials(settings.tls, owner="api", counters=counters),
+    )
+    intake.on_durable = api.committed
+    return api
 
 
 def _watch_core(pipeline: Pipeline, counters: Counters) -> None:

@@ -4,7 +4,8 @@ Rules of this file:
 
 1. A setting is a field with `Meta(description=...)`; its default works without a file. Units stand in the name (`_s`, `_bytes`).
 2. Nothing unknown and nothing said twice is accepted. An error is one sentence with file, path and reason (`ConfigError`).
-3. `${NAME}` is replaced from the environment in `Secret` values only, and a `Secret` prints as `***` everywhere.
+3. `${NAME}` is replaced from the environment, and `${file:PATH}` by a file's content, in `Secret` values only; `{file: PATH}` is a
+   secret that is that content. A `Secret` prints as `***` everywhere.
 4. Values are checked when they are decoded (`load`), not when a Struct is built in code.
 
 Sources and sinks are unions told apart by `type`; `app.py` has one `match` over them.
@@ -115,13 +116,41 @@ class ClientTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     min_version: Annotated[Literal["1.2", "1.3"], Meta(description="Oldest TLS version that is spoken.")] = "1.2"
 
 
+class FluentSecurity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The handshake of Fluent Forward (HELO, PING, PONG): who does not know the key, and a user's password, does not get in."""
+
+    shared_key: Annotated[
+        Secret,
+        Meta(description="The key both sides know. `''` is a key too: senders have to shake hands with an empty one (`empty_shared_key`)."),
+    ]
+    users: Annotated[dict[str, Secret], Meta(description="User names and their passwords. If there are any, a sender has to be one.")] = (
+        msgspec.field(default_factory=dict)
+    )
+    self_hostname: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="How this side calls itself. It has to differ from the sender's name. null: the host's full name."),
+    ] = None
+
+
 class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
     """Fluent Forward in, from Fluent Bit, Fluentd, the Collector or any Forward client. Acknowledges after the commit."""
 
     name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "fluent"
-    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
-        "127.0.0.1:24224"
-    )
+    listen: Annotated[
+        str,
+        Meta(
+            description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one. "
+            "`unix:/PATH` is a Unix socket."
+        ),
+    ] = "127.0.0.1:24224"
+    socket_mode: Annotated[
+        str, Meta(description="Mode of the Unix socket, octal: who may write to it may send.", pattern="^0?[0-7]{3}$")
+    ] = "0660"
+    tls: Annotated[ListenTls | None, Meta(description="TLS for this listener; null: none.")] = None
+    security: Annotated[FluentSecurity | None, Meta(description="Shared key and users; null: whoever reaches the port may send.")] = None
+    udp_heartbeat: Annotated[
+        bool, Meta(description="Answer heartbeats on UDP, on the port of the same number (Fluentd's `heartbeat_type udp`).")
+    ] = False
     line_keys: Annotated[
         list[str],
         Meta(description="Keys of a record that may hold the raw line; the first one present counts.", min_length=1),
@@ -144,8 +173,21 @@ class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int, Meta(description="Unpacking a compressed frame stops here and the frame is refused.", ge=64 * KiB, le=4 * GiB)
     ] = 256 * MiB
     max_depth: Annotated[int, Meta(description="Deeper nested frames are refused.", ge=8, le=512)] = 64
-    max_sessions: Annotated[int, Meta(description="Senders connected at the same time; more are turned away.", ge=1)] = 1024
+    max_sessions: Annotated[
+        int,
+        Meta(
+            description="Senders connected at the same time. One more takes the place of a sender that sent nothing yet, or nothing for "
+            "30 s; if there is none it is turned away.",
+            ge=1,
+        ),
+    ] = 1024
+    handshake_timeout_s: Annotated[
+        float, Meta(description="A peer has so long for TLS, and as long again to show its key.", gt=0, le=300)
+    ] = 10.0
     idle_timeout_s: Annotated[float, Meta(description="A sender that sends nothing for so long is cut off.", ge=1)] = 300.0
+    frame_timeout_s: Annotated[
+        float, Meta(description="A frame that is not complete so long after its first byte ends its session.", ge=1)
+    ] = 300.0
 
 
 class OtlpGrpcSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp_grpc", tag_field="type"):
@@ -193,6 +235,7 @@ class OtlpGrpcSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             le=60,
         ),
     ] = 4.0
+    tls: Annotated[ListenTls | None, Meta(description="TLS for this listener; null: none.")] = None
     token: Annotated[
         Secret | None,
         Meta(description="If set, senders must show the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
@@ -245,6 +288,7 @@ class OtlpHttpSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             le=60,
         ),
     ] = 4.0
+    tls: Annotated[ListenTls | None, Meta(description="TLS for this listener; null: none.")] = None
     token: Annotated[
         Secret | None,
         Meta(description="If set, senders must show the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
@@ -353,11 +397,24 @@ class JsonlSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
 
 
+class FluentUpstream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One receiver of a fluent sink, where `HOST:PORT` does not say enough. What is left out is taken from the sink."""
+
+    host: Annotated[str, Meta(description="Name or address.", min_length=1)]
+    port: Annotated[int, Meta(description="TCP port.", ge=1, le=65535)] = 24224
+    weight: Annotated[int, Meta(description="Its share of the frames, against the weights of the others.", ge=1, le=1000)] = 60
+    standby: Annotated[bool, Meta(description="Used only while none of those without `standby` is healthy.")] = False
+    shared_key: Annotated[Secret | None, Meta(description="Its shared key, if it is not the sink's.")] = None
+    username: Annotated[str | None, Meta(description="User to log in as, if it is not the sink's.")] = None
+    password: Annotated[Secret | None, Meta(description="That user's password.")] = None
+
+
 class FluentSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
     """Fluent Forward out, to Fluent Bit, Fluentd or the like. A record is delivered when its frame was acknowledged."""
 
     upstreams: Annotated[
-        list[str], Meta(description="Servers, `HOST:PORT`; the first is used, the next ones when it does not answer.", min_length=1)
+        list[str | FluentUpstream],
+        Meta(description="Receivers, each `HOST:PORT` or keys as below. Frames are spread over the healthy ones by weight.", min_length=1),
     ]
     name: Annotated[
         str, Meta(description="Unique name; the sink's place in the journal is kept under it, so renaming starts anew.", min_length=1)
@@ -370,6 +427,18 @@ class FluentSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Literal["tail", "oldest"],
         Meta(description="Where a new sink begins: at what comes from now on, or at the oldest record still in the journal."),
     ] = msgspec.field(name="from", default="tail")
+    tls: Annotated[ClientTls | None, Meta(description="TLS towards the receivers; null: none.")] = None
+    shared_key: Annotated[
+        Secret | None, Meta(description="The key that the receivers want to see; `''` is an empty key, null: they want none.")
+    ] = None
+    username: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=255)] | None, Meta(description="User to log in as, where receivers want one.")
+    ] = None
+    password: Annotated[Secret | None, Meta(description="That user's password.")] = None
+    self_hostname: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="How this side calls itself to receivers with a key. null: the host's full name."),
+    ] = None
     gzip: Annotated[bool, Meta(description="Compress frames.")] = True
     max_frame_bytes: Annotated[
         int, Meta(description="Largest frame before compression. Fluent Bit takes 6,144,000 at most by default.", ge=64 * KiB, le=GiB)
@@ -402,6 +471,13 @@ class OtlpSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["tail", "oldest"],
         Meta(description="Where a new sink begins: at what comes from now on, or at the oldest record still in the journal."),
     ] = msgspec.field(name="from", default="tail")
+    tls: Annotated[
+        ClientTls | None,
+        Meta(
+            description="TLS towards the servers. null: none for `grpc`; for `http` the endpoint's `https://` decides, with the "
+            "system's authorities."
+        ),
+    ] = None
     headers: Annotated[
         dict[str, Secret],
         Meta(description="Sent with every request, e.g. `authorization: Bearer ${TOKEN}`. `${NAME}` takes it from the environment."),
@@ -439,10 +515,38 @@ class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The HTTP server for `/metrics`, `/health/live` and `/health/ready`."""
 
     listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`.")] = "127.0.0.1:8080"
+    tls: Annotated[ListenTls | None, Meta(description="TLS for it; null: none.")] = None
     metrics_token: Annotated[
         Secret | None,
         Meta(description="If set, `/metrics` wants the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
     ] = None
+
+
+class Api(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Our own gRPC service: lines in and records out, look-ups, and records as they happen. `esa-tls lookup` and `watch` use it."""
+
+    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
+        "127.0.0.1:4319"
+    )
+    name: Annotated[str, Meta(description="Name of this source of lines, used in metrics and messages.", min_length=1)] = "api"
+    token: Annotated[
+        Secret | None,
+        Meta(
+            description="If set, each call needs the metadata `authorization: Bearer TOKEN`, but for health. "
+            "`${NAME}` takes it from the environment. Set it before you listen anywhere but on loopback: who gets in can read every record."
+        ),
+    ] = None
+    tls: Annotated[ListenTls | None, Meta(description="TLS; null: plain text.")] = None
+    lossy: Annotated[
+        bool | None,
+        Meta(
+            description="True: lines handed over here may get lost or come late before, so a missing TLS line proves less. "
+            "null: true for lines that carry a syslog prefix, false for others."
+        ),
+    ] = None
+    max_message_bytes: Annotated[int, Meta(description="A larger request is refused.", ge=64 * KiB, le=GiB)] = 16 * MiB
+    max_calls: Annotated[int, Meta(description="Calls under way, of all clients; more are refused.", ge=1)] = 128
+    max_watchers: Annotated[int, Meta(description="Of these, calls that get records as they happen; more are refused.", ge=1)] = 64
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -478,6 +582,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     journal: Annotated[Journal, Meta(description="Limits of the journal.")] = Journal()
     web: Annotated[Web | None, Meta(description="HTTP server for metrics and health; null: none.")] = Web()
+    api: Annotated[Api | None, Meta(description="gRPC service; null: none.")] = Api()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="What the sidecar says of itself on standard error.")
     ] = "info"
@@ -520,6 +625,11 @@ def listen_address(text: str) -> tuple[str, int]:
         message = f"expected HOST:PORT, got {text!r}"
         raise ValueError(message)
     return match[1] or match[2], int(match[3])
+
+
+def unix_path(text: str) -> str | None:
+    """The path of `unix:PATH`; None for any other address."""
+    return text.removeprefix("unix:") if text.startswith("unix:") else None
 
 
 class _Refused(Exception):
@@ -569,51 +679,78 @@ def _convert(data: object, environment: Mapping[str, str]) -> Config:
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             if isinstance(entry, dict) and "type" not in entry:
                 raise _Refused(f"{list_name}[{index}]", f"needs a `type`: one of {', '.join(_tags(list_name))}")
-    missing: list[str] = []
+    problems: list[tuple[object, str]] = []  # the value as it stands in `data`, and what is wrong with it
 
     def to_secret(wanted: type, value: object) -> object:
         if wanted is not Secret:
             message = f"cannot read {wanted!r}"
             raise NotImplementedError(message)
-        if not isinstance(value, str):
-            message = f"Expected `str`, got `{_name_of(value)}`"
-            raise ValueError(message)  # noqa: TRY004 (msgspec adds the path to a ValueError)
-        return Secret(_substituted(value, environment, missing))
+        try:
+            return Secret(_secret_text(value, environment))
+        except LookupError as error:
+            problems.append((value, str(error.args[0])))
+            return Secret("")
 
     try:
         config = msgspec.convert(data, Config, dec_hook=to_secret)
     except msgspec.ValidationError as error:
         where, reason = _told(str(error), data)
         raise _Refused(where, reason) from error
-    if missing:
-        raise _Refused(_path_of_text(data, f"${{{missing[0]}}}"), f"environment variable {missing[0]!r} is not set")
+    for value, reason in problems:
+        raise _Refused(_path_of(data, value), reason)
     return config
 
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+def _secret_text(value: object, environment: Mapping[str, str]) -> str:
+    """The text of a secret as it stands in the file. Raises LookupError with a reason, ValueError for a wrong type."""
+    if isinstance(value, dict) and value.keys() == {"file"} and isinstance(value["file"], str):
+        return _file_text(value["file"])
+    if not isinstance(value, str):
+        message = f"Expected `str`, got `{_name_of(value)}`"
+        raise ValueError(message)  # noqa: TRY004 (msgspec adds the path to a ValueError)
+
+    def replaced(match: re.Match[str]) -> str:
+        if match["file"] is not None:
+            return _file_text(match["file"])
+        if match["name"] not in environment:
+            raise LookupError(f"environment variable {match['name']!r} is not set")
+        return environment[match["name"]]
+
+    return _VARIABLE.sub(replaced, value)
 
 
-def _substituted(text: str, environment: Mapping[str, str], missing: list[str]) -> str:
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in environment:
-            missing.append(match[1])
-        return environment.get(match[1], "")
+def _file_text(path: str) -> str:
+    """A secret file's content without the line end that editors leave. Raises LookupError."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 (no Path at run time here)
+            text = file.read(_MAX_SECRET_CHARS + 1)
+    except OSError as error:
+        raise LookupError(f"secret file {path!r} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise LookupError(f"secret file {path!r} is no UTF-8 text") from error
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text or len(text) > _MAX_SECRET_CHARS:
+        raise LookupError(f"secret file {path!r} is {'empty' if not text else f'longer than {_MAX_SECRET_CHARS} characters'}")
+    return text
 
-    return _VARIABLE.sub(value, text)
+
+_MAX_SECRET_CHARS = 65_536
+
+_VARIABLE = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
 
 
-def _path_of_text(data: object, text: str, where: str = "") -> str:
-    """Where `text` stands in `data`, for an error that msgspec did not find."""
+def _path_of(data: object, value: object, where: str = "") -> str:
+    """Where this very object stands in `data`, for an error that msgspec did not find."""
+    if data is value:
+        return where
     if isinstance(data, dict):
-        for key, value in data.items():
-            if found := _path_of_text(value, text, f"{where}.{key}" if where else key):
+        for key, part in data.items():
+            if found := _path_of(part, value, f"{where}.{key}" if where else key):
                 return found
     elif isinstance(data, list):
-        for index, value in enumerate(data):
-            if found := _path_of_text(value, text, f"{where}[{index}]"):
+        for index, part in enumerate(data):
+            if found := _path_of(part, value, f"{where}[{index}]"):
                 return found
-    elif isinstance(data, str) and text in data:
-        return where
     return ""
 
 
@@ -641,7 +778,7 @@ def _told(message: str, data: object) -> tuple[str, str]:
         where = where.removesuffix("[...]")
         entries = _value_at(where, data)
         assert isinstance(entries, dict)
-        where += "." + next(key for key, value in entries.items() if not isinstance(value, str))
+        where += "." + next((key for key, value in entries.items() if not isinstance(value, str | dict)), "?")
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", reason):
         known = _keys_at(where, data)
         close = difflib.get_close_matches(match[1], known, n=1)
@@ -692,7 +829,8 @@ def _bare(found: inspect.Type, data: object = None) -> inspect.Type:
         parts = [_bare(part) for part in found.types if not isinstance(_bare(part), inspect.NoneType)]
         tag = data.get("type") if isinstance(data, dict) else None
         tagged = [part for part in parts if isinstance(part, inspect.StructType) and part.tag == tag]
-        return (tagged or parts)[0]
+        structs = [part for part in parts if isinstance(part, inspect.StructType)] if isinstance(data, dict) else []
+        return (tagged or structs or parts)[0]
     return found
 
 
@@ -736,8 +874,13 @@ def _conflicts(config: Config) -> Iterator[tuple[str, str]]:
             if first != index:
                 yield f"{list_name}[{index}].name", f"{entry.name!r} is taken by {list_name}[{first}]; give each its own `name`"
     listening: dict[tuple[str, int], str] = {}
-    listeners = [(f"sources[{index}].listen", source.listen) for index, source in enumerate(config.sources) if not _is_udp(source)]
+    listeners = [
+        (f"sources[{index}].listen", source.listen)
+        for index, source in enumerate(config.sources)
+        if not (_is_udp(source) or _is_unix(source))
+    ]
     listeners += [("web.listen", config.web.listen)] if config.web else []
+    listeners += [("api.listen", config.api.listen)] if config.api else []
     for where, text in listeners:
         try:
             address = listen_address(text)
@@ -746,6 +889,7 @@ def _conflicts(config: Config) -> Iterator[tuple[str, str]]:
             continue
         if address[1] and listening.setdefault(address, where) != where:
             yield where, f"{text} is taken by {listening[address]}"
+    yield from _wrong_fluent(config)
     yield from _wrong_syslog(config)
     for index, source in enumerate(config.sources):
         if isinstance(source, SyslogSource):
@@ -760,6 +904,14 @@ def _conflicts(config: Config) -> Iterator[tuple[str, str]]:
                 f"sources[{index}].{limit}",
                 f"larger than max_receive_bytes ({config.max_receive_bytes}): such a frame could never be read",
             )
+    if config.api is not None:
+        if config.api.max_message_bytes > config.max_receive_bytes:
+            yield (
+                "api.max_message_bytes",
+                f"larger than max_receive_bytes ({config.max_receive_bytes}): such a request could never be taken",
+            )
+        if config.api.name in {source.name for source in config.sources}:
+            yield "api.name", f"{config.api.name!r} is taken by a source; give each its own `name`"
     yield from _wrong_sinks(config.sinks)
     if config.cache_entries > config.max_entries:
         yield "cache_entries", f"larger than max_entries ({config.max_entries})"
@@ -771,6 +923,41 @@ def _conflicts(config: Config) -> Iterator[tuple[str, str]]:
 def _is_udp(source: Source) -> bool:
     """Whether it listens on a UDP port, which does not collide with a TCP port of the same number."""
     return isinstance(source, SyslogSource) and source.transport == "udp"
+
+
+def _is_unix(source: Source) -> bool:
+    """Whether it listens on a Unix socket."""
+    return isinstance(source, FluentSource) and unix_path(source.listen) is not None
+
+
+def _wrong_fluent(config: Config) -> Iterator[tuple[str, str]]:
+    listening: dict[str, str] = {}
+    for index, source in enumerate(config.sources):
+        where = f"sources[{index}].listen"
+        path = unix_path(source.listen)
+        if not isinstance(source, FluentSource) or path is None:
+            continue
+        if not path.startswith("/") or len(os.fsencode(path)) > _MAX_UNIX_PATH_BYTES:
+            yield where, f"expected unix:/PATH, absolute and of at most {_MAX_UNIX_PATH_BYTES} bytes, got {source.listen!r}"
+        if listening.setdefault(path, where) != where:
+            yield where, f"{source.listen} is taken by {listening[path]}"
+    for index, sink in enumerate(config.sinks):
+        if not isinstance(sink, FluentSink):
+            continue
+        if sink.tls is not None and (sink.tls.cert_file is None) != (sink.tls.key_file is None):
+            yield f"sinks[{index}].tls", "cert_file and key_file belong together"
+        for where, entry in [(f"sinks[{index}]", sink)] + [
+            (f"sinks[{index}].upstreams[{number}]", upstream)
+            for number, upstream in enumerate(sink.upstreams)
+            if isinstance(upstream, FluentUpstream)
+        ]:
+            if (entry.username is None) != (entry.password is None):
+                yield where, "username and password belong together"
+            if entry.username is not None and entry.shared_key is None and sink.shared_key is None:
+                yield where, "a user logs in beside a shared key; set shared_key, to '' if the receiver has an empty one"
+
+
+_MAX_UNIX_PATH_BYTES = 107
 
 
 def _wrong_syslog(config: Config) -> Iterator[tuple[str, str]]:
@@ -836,9 +1023,13 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
             for number, endpoint in enumerate(sink.endpoints):
                 if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", endpoint):
                     yield f"sinks[{index}].endpoints[{number}]", f"expected http://HOST:PORT or https://HOST:PORT, got {endpoint!r}"
+                elif sink.tls is not None and not endpoint.startswith("https://"):
+                    yield f"sinks[{index}].endpoints[{number}]", f"there is `tls`, so expected https://..., got {endpoint!r}"
             continue
         where, addresses = ("endpoints", sink.endpoints) if isinstance(sink, OtlpSink) else ("upstreams", sink.upstreams)
         for number, address in enumerate(addresses):
+            if isinstance(address, FluentUpstream):
+                continue
             try:
                 port = listen_address(address)[1]
             except ValueError as error:

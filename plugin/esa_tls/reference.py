@@ -7,12 +7,13 @@ fields in `core/records.py`. The table of metrics is made in `telemetry.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from inspect import cleandoc
 from typing import Protocol
 
 import msgspec
 from msgspec import inspect
 
-from esa_tls.config import Appliance, Config, Journal, Secret, Web, variants
+from esa_tls.config import Api, Appliance, ClientTls, Config, FluentSecurity, FluentUpstream, Journal, ListenTls, Secret, Web, variants
 
 
 def json_schema() -> dict[str, object]:
@@ -22,7 +23,8 @@ def json_schema() -> dict[str, object]:
         if wanted is not Secret:
             message = f"no schema for {wanted!r}"
             raise NotImplementedError(message)
-        return {"type": "string"}
+        from_file = {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": False}
+        return {"anyOf": [{"type": "string"}, from_file]}
 
     return msgspec.json.schema(Config, schema_hook=of_secret)
 
@@ -30,20 +32,13 @@ def json_schema() -> dict[str, object]:
 def config_reference() -> str:
     """All settings as markdown: one section per Struct, one table row per key with type, default and meaning."""
     parts: list[str] = []
-    for heading, struct in [
-        ("Top level", Config),
-        ("`appliance`", Appliance),
-        ("`journal`", Journal),
-        ("`web`", Web),
-        *((f"`sources`, `type: {part.tag}`", part.cls) for part in variants("sources")),
-        *((f"`sinks`, `type: {part.tag}`", part.cls) for part in variants("sinks")),
-    ]:
+    for heading, struct in sections():
         found = inspect.type_info(struct)
         assert isinstance(found, inspect.StructType)
         parts += [
             f"## {heading}",
             "",
-            (struct.__doc__ or "").strip(),
+            cleandoc(struct.__doc__ or ""),
             "",
             "| key | type | default | meaning |",
             "| --- | --- | --- | --- |",
@@ -51,6 +46,23 @@ def config_reference() -> str:
         parts += [_reference_row(field) for field in found.fields]
         parts.append("")
     return "\n".join(parts)
+
+
+def sections() -> list[tuple[str, type[msgspec.Struct]]]:
+    """Heading and Struct of each section of the reference: every Struct of `config.py` has one."""
+    return [
+        ("Top level", Config),
+        ("`appliance`", Appliance),
+        ("`journal`", Journal),
+        ("`web`", Web),
+        ("`api`", Api),
+        *((f"`sources`, `type: {part.tag}`", part.cls) for part in variants("sources")),
+        *((f"`sinks`, `type: {part.tag}`", part.cls) for part in variants("sinks")),
+        ("`tls` of sources, `web` and `api`", ListenTls),
+        ("`tls` of sinks", ClientTls),
+        ("`security` of a fluent source", FluentSecurity),
+        ("`upstreams` of a fluent sink", FluentUpstream),
+    ]
 
 
 def _reference_row(field: inspect.Field) -> str:
@@ -79,7 +91,7 @@ def _type_text(found: inspect.Type) -> str:
         case inspect.NoneType():
             return "null"
         case inspect.CustomType():
-            return "secret text"
+            return "secret text, or `{file: PATH}`"
         case inspect.IntType():
             return "whole number" + _range_text(found)
         case inspect.FloatType():

@@ -120,6 +120,9 @@ SINK_REJECTED = "esa_tls.sink.records.rejected"
 SINK_DEAD_LETTERED = "esa_tls.sink.records.dead_lettered"
 SINK_DROPPED = "esa_tls.sink.records.dropped"
 SINK_OLDEST_UNSENT = "esa_tls.sink.oldest_unsent.age"
+API_CALLS = "esa_tls.api.calls"
+API_WATCHERS = "esa_tls.api.watchers"
+API_DROPPED = "esa_tls.api.records.dropped"
 
 # -- the process -----------------------------------------------------------------------------------------------------------------
 BUILD = "esa_tls.build"
@@ -255,6 +258,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(SINK_DEAD_LETTERED, COUNTER, "{record}", ("sink", "reason"), "Refused records that are kept as dead letters."),
     Metric(SINK_DROPPED, COUNTER, "{record}", ("sink", "reason"), "Records a sink will never get, e.g. because of when_full: drop_oldest."),
     Metric(SINK_OLDEST_UNSENT, GAUGE, "s", ("sink",), "Age of the oldest record a sink has not got; 0 when it is up to date."),
+    Metric(API_CALLS, COUNTER, "{call}", ("method", "code"), "Calls of the gRPC service that ended, by method and status."),
+    Metric(API_WATCHERS, GAUGE, "{watcher}", (), "Calls that get records as they happen: `Watch`, and `Enrich` unless it wants none."),
+    Metric(API_DROPPED, COUNTER, "{record}", (), "Records left out of such a call because its client was too slow; sinks are not concerned."),
     Metric(BUILD, GAUGE, "{build}", ("version",), "Always 1; the label says which version runs."),
     Metric(PROCESS_UPTIME, GAUGE, "s", (), "Seconds since the process began to count."),
     Metric(PROCESS_CPU_TIME, COUNTER, "s", ("cpu_mode",), "Processor time used, user and system."),

@@ -1,4 +1,4 @@
-"""In memory: an outbox, the receiving end of cursors and dead letters, and numbered records in both encodings."""
+"""In memory: an outbox, the receiving end of cursors and dead letters, and numbered records in all encodings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal
 
 import msgpack
+from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 
 from esa_tls.core.batch import Row
+from esa_tls.core.protobuf import field, key_value
 from esa_tls.runtime.dispatch import Dispatcher, Rows, Sink
 from esa_tls.runtime.journal import DeadLetter
 from esa_tls.telemetry import Counters
@@ -21,6 +23,9 @@ def record(encoding: str, number: int, *, pad: int = 0) -> bytes:
     body = {"@timestamp": 1, "event": {"id": f"id-{number}", "original": "x" * pad}}
     if encoding == "json":
         return json.dumps(body).encode() + b"\n"
+    if encoding == "otlp":
+        pairs = {"cisco_esa.appliance": "esa1", "log.record.uid": f"id-{number}", "pad": "x" * pad}
+        return field(2, b"".join(field(6, key_value(key, value)) for key, value in pairs.items()))
     packed: bytes = msgpack.packb([msgpack.ExtType(0, struct.pack(">II", 1_700_000_000 + number, 0)), body])
     return packed
 
@@ -41,6 +46,9 @@ def ids_in(encoding: str, body: bytes) -> list[int]:
     if encoding == "json":
         assert not body or body.endswith(b"\n")
         values = [json.loads(line) for line in body.splitlines()]
+    elif encoding == "otlp":
+        records = ScopeLogs.FromString(body).log_records
+        values = [{"event": {"id": pair.value.string_value}} for one in records for pair in one.attributes if pair.key == "log.record.uid"]
     else:
         unpacker = msgpack.Unpacker(max_buffer_size=max(len(body), 1))
         unpacker.feed(body)

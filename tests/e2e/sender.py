@@ -6,6 +6,7 @@ One frame on its way at a time; what was not acknowledged is sent again, with th
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import threading
 import time
@@ -74,6 +75,11 @@ class Connection:
             if not data:
                 raise NotAcknowledged("closed")
             self._acks.feed(data)
+
+    def interrupt(self) -> None:
+        """End a wait of another thread."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close at once."""
@@ -150,6 +156,12 @@ class Sender:
             self.acknowledged_lines += len(lines)
             return True
         return False
+
+    def interrupt(self) -> None:
+        """From another thread: a wait for an ack ends."""
+        connection = self._connection
+        if connection is not None:
+            connection.interrupt()
 
     def close(self) -> None:
         """Close the connection; the next `deliver` makes a new one."""

@@ -25,7 +25,7 @@ import yaml
 READY_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 40.0
 
-_LISTENS = re.compile(r"(?:Source (?P<source>\S+)|(?P<web>Web)) listens on \S+:(?P<port>\d+)\.$")
+_LISTENS = re.compile(r"(?:Source (?P<source>\S+)|(?P<page>Web|Api)) listens on \S+:(?P<port>\d+)\.$")
 _SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 
 
@@ -42,17 +42,17 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": package, "PYTHONUNBUFFERED": "1", "PYTHONDEVMODE": ""}
 
 
-def esa_tls(*arguments: str | Path, timeout_s: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command of ours to its end."""
+def esa_tls(*arguments: str | Path, timeout_s: float = 60.0, stdout_to: IO[bytes] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours to its end; its output as text, or what it prints to a file."""
     return subprocess.run(
         command(*arguments),
         env=environment(),
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout_to or subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=timeout_s,
         check=False,
-        stdin=subprocess.DEVNULL,
-        **options,
     )
 
 
@@ -64,6 +64,7 @@ def write_config(folder: Path, *, name: str = "esa-tls.yaml", port: int = 0, **s
         "sources": [{"type": "fluent", "listen": f"127.0.0.1:{port}"}],
         "sinks": [{"type": "jsonl", "path": str(folder / "records.jsonl")}],
         "web": {"listen": "127.0.0.1:0"},
+        "api": {"listen": "127.0.0.1:0"},
         **settings,
     }
     path = folder / name
@@ -82,10 +83,20 @@ def wait_for(what: str, condition: Callable[[], bool], *, within_s: float, every
 class Sidecar:
     """One running `esa-tls run`."""
 
-    def __init__(self, config: Path | None, *, stdout: IO[bytes] | int = subprocess.DEVNULL, cwd: Path | None = None) -> None:
-        arguments = ["run"] if config is None else ["run", "-c", str(config)]
+    def __init__(
+        self,
+        config: Path | None,
+        *,
+        stdout: IO[bytes] | int = subprocess.DEVNULL,
+        cwd: Path | None = None,
+        profile: Path | None = None,
+    ) -> None:
+        """Start it. `profile`: under cProfile, which writes there when it ends (for benches)."""
+        arguments = command("run") if config is None else command("run", "-c", config)
+        if profile is not None:
+            arguments[1:1] = ["-m", "cProfile", "-o", str(profile)]
         self.process = subprocess.Popen(
-            command(*arguments), env=environment(), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, cwd=cwd
+            arguments, env=environment(), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, cwd=cwd
         )
         self.log: list[str] = []
         self._said = threading.Condition()
@@ -113,11 +124,11 @@ class Sidecar:
 
     @property
     def ports(self) -> dict[str, int]:
-        """Where it listens: the sources by name, and `web`."""
+        """Where it listens: the sources by name, `api` and `web`."""
         found = {}
         for line in list(self.log):
             if match := _LISTENS.search(line):
-                found[match["source"] or "web"] = int(match["port"])
+                found[match["source"] or match["page"].lower()] = int(match["port"])
         return found
 
     @property
@@ -127,7 +138,7 @@ class Sidecar:
 
     def until_ready(self, *, within_s: float = READY_TIMEOUT_S) -> Sidecar:
         """Return when it listens everywhere (the web server comes last). Fails if it ended instead."""
-        self.until_said(_LISTENS.pattern.replace(r"(?:Source (?P<source>\S+)|(?P<web>Web))", "Web"), within_s=within_s)
+        self.until_said(_LISTENS.pattern.replace(r"(?:Source (?P<source>\S+)|(?P<page>Web|Api))", "Web"), within_s=within_s)
         return self
 
     def until_said(self, pattern: str, *, within_s: float) -> None:

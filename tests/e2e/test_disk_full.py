@@ -13,14 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
 from tests.e2e.receiver import Receiver
 from tests.e2e.reference import Undisturbed, differences, settings_of
 from tests.e2e.sender import Sender, Target
 from tests.e2e.sidecar import Sidecar, Sidecars, esa_tls, mounted, wait_for, write_config
 from tests.e2e.test_run import TLS_LINES, deliver, forward_sink, one_sentence, simulated
 
-DISK_MIB = 64
+DISK_MIB = 48
 """16 MiB of it are the journal's reserve, 8 MiB it leaves free."""
 
 
@@ -33,6 +32,7 @@ def bulky(*, messages: int, seed: int) -> list[bytes]:
         if n % 8 == 0:
             lines.append(line[:24] + b" Info: bulk " + noise.randbytes(4500).hex().encode())
     return lines
+
 
 Mount = Callable[..., Path]
 
@@ -63,24 +63,27 @@ class Filling(threading.Thread):
 
     def run(self) -> None:
         """Until everything is acknowledged, or told to stop."""
-        for at in range(0, len(self._lines), 1000):
-            if not self.sender.deliver(self._lines[at : at + 1000]):
-                return
-        self.done = True
-        self.sender.close()
+        try:
+            for at in range(0, len(self._lines), 1000):
+                if not self.sender.deliver(self._lines[at : at + 1000]):
+                    return
+            self.done = True
+        finally:
+            self.sender.close()
 
     def stop(self) -> None:
-        """End."""
+        """End, also while it waits for an ack."""
         self._stop_it.set()
-        self.sender.close()
+        self.sender.interrupt()
         self.join(10)
+        assert not self.is_alive()
 
 
 def test_a_full_disk_holds_senders_and_heals(tmp_path: Path, disk: Mount, sidecars: Sidecars, receiver: Receiver) -> None:
     """A dead sink, a full disk: nothing more is acknowledged. The sink returns: it drains and goes on by itself, and no line is lost."""
     folder = disk()
     config = write_config(tmp_path, data_dir=str(folder / "data"), sinks=[forward_sink(receiver, gzip=False)], max_hold_s=60.0)
-    lines = bulky(messages=2_500, seed=11)
+    lines = bulky(messages=1_000, seed=11)
     sidecar = sidecars.start(config)
     filling = Filling(sidecar, lines)
     filling.start()
@@ -113,7 +116,7 @@ def test_it_can_be_stopped_and_killed_while_the_disk_is_full(tmp_path: Path, dis
     """On a full disk SIGTERM ends it in bounded time; started again it drains what it has, and then takes what was never acknowledged."""
     folder = disk()
     config = write_config(tmp_path, data_dir=str(folder / "data"), sinks=[forward_sink(receiver, gzip=False)], max_hold_s=60.0)
-    lines = bulky(messages=2_500, seed=12)
+    lines = bulky(messages=800, seed=12)
     sidecar = sidecars.start(config)
     filling = Filling(sidecar, lines)
     filling.start()

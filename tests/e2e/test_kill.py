@@ -26,12 +26,12 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-
-from esa_tls.offline.simulate import SimulationSettings, simulate
 from tests.e2e.reference import Record, Undisturbed, differences, kind_of, settings_of, written
 from tests.e2e.sender import Sender, Target
 from tests.e2e.sidecar import Sidecar, Sidecars, command, environment, stored_lines, wait_for, write_config
 from tests.e2e.test_run import TLS_LINES, log_file, simulated
+
+from esa_tls.offline.simulate import SimulationSettings, simulate
 
 NIGHTLY = bool(os.environ.get("ESA_TLS_NIGHTLY"))
 KILLS = 200 if NIGHTLY else 10
@@ -122,6 +122,7 @@ class Load(threading.Thread):
         self._finishing = True
         self._stop_it.set()
         self._go_on.set()
+        self.sender.interrupt()
         self.join(30)
 
 
@@ -332,5 +333,3 @@ def test_a_power_cut_in_the_file_is_cut_off(tmp_path: Path, sidecars: Sidecars) 
     assert 0 == sidecar.drain()
 
     assert [] == differences(Undisturbed(settings_of(config)).feed(TLS_LINES).records(), written(tmp_path / "records.jsonl"))
-
-

@@ -77,7 +77,7 @@ def one_sentence(text: str) -> str:
 # -- records ---------------------------------------------------------------------------------------------------------------------
 def test_defaults_without_a_file_write_to_standard_output(tmp_path: Path, sidecars: Sidecars) -> None:
     """With no configuration file it takes lines from our client and writes their records to standard output."""
-    for port in (24224, 8080):  # the ports of the defaults; the one test that cannot take free ones
+    for port in (24224, 4317, 4318, 4319, 8080):  # the ports of the defaults; the one test that cannot take free ones
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 pytest.skip(f"port {port} of the defaults is taken on this machine")
@@ -86,7 +86,7 @@ def test_defaults_without_a_file_write_to_standard_output(tmp_path: Path, sideca
     out = tmp_path / "stdout"
     with out.open("wb") as stdout:
         sidecar = sidecars.start(None, stdout=stdout, cwd=tmp_path)
-    assert {"fluent": 24224, "web": 8080} == sidecar.ports
+    assert {"fluent": 24224, "otlp_grpc": 4317, "otlp_http": 4318, "api": 4319, "web": 8080} == sidecar.ports
 
     sent = esa_tls("send", log, "--to", "forward://127.0.0.1:24224")
 
@@ -265,7 +265,7 @@ def test_a_bad_configuration_is_one_sentence(tmp_path: Path, settings: dict[str,
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("what", ["source", "web"])
+@pytest.mark.parametrize("what", ["source", "web", "api"])
 def test_a_port_in_use_is_one_sentence(tmp_path: Path, what: str) -> None:
     """An address that is taken is told in one sentence, exit code 2."""
     with socket.socket() as taken:
@@ -275,7 +275,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, what: str) -> None:
         settings: dict[str, Any] = (
             {"sources": [{"type": "fluent", "listen": address}]}
             if what == "source"
-            else {"web": {"listen": address}, "log_level": "warning"}
+            else {what: {"listen": address}, "log_level": "warning"}
         )
 
         refused = esa_tls("run", "-c", write_config(tmp_path, **settings))

@@ -8,12 +8,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.core.driver import T0, Record, decoded
 
 from esa_tls.core.batch import Batch, Origin, Run
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, shuffle_batches, simulate
-from tests.unit.core.driver import T0, Record, decoded
 
 NOW = float(T0 + 40 * 86400)
 FOREVER = 1e12
@@ -75,7 +75,7 @@ class Run1:
         sealed = self.pipeline.seal()
         if sealed is not None:
             self.state.apply(sealed.puts, sealed.deletes)
-            self.records += decoded(sealed.rows, "json")
+            self.records += decoded(sealed.rows, "json", check_every=10)
 
     def restart(self) -> None:
         self.seal()

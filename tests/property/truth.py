@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tests.unit.core.driver import T0, Record, decoded
+
 from esa_tls.core.batch import Batch, Origin, Run
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import ABSENCE_COUNTS, LineTruth, SimulationSettings, Truth, simulate
-from tests.unit.core.driver import T0, Record, decoded
 
 NOW = float(T0 + 60 * 86400)
 
@@ -64,7 +65,7 @@ class Reading:
         sealed = self.pipeline.seal()
         if sealed is not None:
             self.state.apply(sealed.puts, sealed.deletes)
-            self.records += decoded(sealed.rows, "json")
+            self.records += decoded(sealed.rows, "json", check_every=40)
 
     def end(self) -> Reading:
         self.pipeline.end_stream()

@@ -54,6 +54,8 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "journal",
         "journal status",
         "journal dead-letters",
+        "lookup",
+        "watch",
         "demo",
     }
 
@@ -107,7 +109,9 @@ def test_kinds_of_records() -> None:
 def test_check_config_of_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a file the defaults are checked, and said."""
     assert called("check-config") == 0
-    assert capsys.readouterr().out == "defaults: ok: sources fluent on 127.0.0.1:24224; sinks jsonl\n"
+    assert capsys.readouterr().out == (
+        "defaults: ok: sources fluent on 127.0.0.1:24224, otlp_grpc on 127.0.0.1:4317, otlp_http on 127.0.0.1:4318; sinks jsonl\n"
+    )
 
 
 @pytest.mark.parametrize("command", [["check-config"], ["run", "-c"], ["journal", "status", "-c"], ["journal", "dead-letters", "-c"]])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,7 +8,7 @@ import msgspec
 import pytest
 
 from esa_tls import config, reference
-from esa_tls.config import Config, FluentSink, FluentSource, JsonlSink, Secret, load, parse
+from esa_tls.config import Config, FluentSink, FluentSource, JsonlSink, OtlpGrpcSource, OtlpHttpSource, OtlpSink, Secret, load, parse
 from esa_tls.errors import ConfigError
 
 
@@ -19,10 +20,14 @@ def refused(text: str | bytes, **environment: str) -> str:
 
 
 def test_defaults_without_a_file() -> None:
-    """Without a file: Forward in on the usual port, all records as JSON lines on standard output, web on loopback."""
+    """Without a file: Forward and OTLP in on the usual ports, all records as JSON lines on standard output, web on loopback."""
     made = load(None)
 
-    assert [FluentSource(listen="127.0.0.1:24224")] == made.sources
+    assert [
+        FluentSource(listen="127.0.0.1:24224"),
+        OtlpGrpcSource(listen="127.0.0.1:4317"),
+        OtlpHttpSource(listen="127.0.0.1:4318"),
+    ] == made.sources
     assert [JsonlSink(path="-", records=["line", "connection", "delivery", "message", "consolidated"])] == made.sinks
     assert made.web is not None
     assert made.web.listen == "127.0.0.1:8080"
@@ -68,6 +73,38 @@ web: {listen: 127.0.0.1:8080}
     assert isinstance(made.sinks[1], FluentSink)
     assert made.sinks[1].upstreams == ["127.0.0.1:24225"]
     assert made.appliance.from_[0] == "record:appliance"
+
+
+def test_an_otlp_sink() -> None:
+    """Servers by protocol; headers are secrets that take the environment and are never shown."""
+    text = "sinks: [{type: otlp, endpoints: ['logs:4317'], headers: {authorization: 'Bearer ${TOKEN}'}}]"
+    [sink] = parse(text, file="f", environment={"TOKEN": "xyz"}).sinks
+
+    assert isinstance(sink, OtlpSink)
+    assert (sink.protocol, sink.max_request_bytes, sink.headers["authorization"].reveal()) == ("grpc", 4 << 20, "Bearer xyz")
+    assert "xyz" not in repr(sink)
+
+
+@pytest.mark.parametrize(
+    ("sink", "told"),
+    [
+        ("{type: otlp, endpoints: []}", "sinks[0].endpoints"),
+        ("{type: otlp, endpoints: ['http://a:1']}", "sinks[0].endpoints[0]: expected HOST:PORT"),
+        ("{type: otlp, endpoints: ['a:1', 'b:0']}", "sinks[0].endpoints[1]: port 0"),
+        ("{type: otlp, protocol: http, endpoints: ['a:1']}", "sinks[0].endpoints[0]: expected http://HOST:PORT"),
+        ("{type: otlp, protocol: http, endpoints: ['http://u:p@a:1']}", "sinks[0].endpoints[0]: expected http://HOST:PORT"),
+        ("{type: otlp, protocol: http, tls: {}, endpoints: ['http://a:1']}", "sinks[0].endpoints[0]: there is `tls`"),
+        ("{type: otlp, endpoints: ['a:1'], max_request_bytes: 5}", "sinks[0].max_request_bytes"),
+    ],
+)
+def test_what_an_otlp_sink_cannot_have(sink: str, told: str) -> None:
+    """Addresses of the other protocol, sizes no server takes: refused with the place."""
+    assert told in refused(f"sinks: [{sink}]")
+
+
+def test_an_otlp_request_has_to_fit_the_receive_budget() -> None:
+    """A limit that no request could be read under is refused."""
+    assert "sources[0].max_request_bytes: larger than" in refused("max_receive_bytes: 2000000\nsources: [{type: otlp_http}]")
 
 
 def test_web_can_be_switched_off() -> None:
@@ -280,16 +317,21 @@ def test_an_error_names_the_file(tmp_path: Path) -> None:
 
 
 # -- what is made from the Structs -----------------------------------------------------------------------------------------------
-STRUCTS: tuple[type[msgspec.Struct], ...] = (Config, config.Appliance, config.Journal, config.Web, FluentSource, JsonlSink, FluentSink)
+STRUCTS = [struct for _, struct in reference.sections()]
+
+
+def test_every_struct_has_its_section() -> None:
+    """No Struct of the configuration is missing in the manual."""
+    there = {one for one in vars(config).values() if isinstance(one, type) and issubclass(one, msgspec.Struct)} - {msgspec.Struct}
+    assert set(STRUCTS) == there
 
 
 def test_every_setting_is_in_the_manual() -> None:
     """Each field of each Struct has a row with a meaning; the manual has a section for each Struct."""
     manual = reference.config_reference()
     sections = {section.splitlines()[0]: section for section in manual.split("## ")[1:]}
-    assert len(STRUCTS) == len(sections)
     for struct, section in zip(STRUCTS, sections.values(), strict=True):
-        assert (struct.__doc__ or "") in section
+        assert cleandoc(struct.__doc__ or "?") in section
         for field in msgspec.structs.fields(struct):
             [row] = [row for row in section.splitlines() if row.startswith(f"| `{field.encode_name}` |")]
             key, type_text, default, meaning = (cell.strip() for cell in row.strip("|").split(" | "))

@@ -13,7 +13,7 @@ import base64
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -101,7 +101,10 @@ PLACES: dict[str, dict[str, str]] = {
         "mail": "",
         "source": "source",
         "destination": "destination",
-        **{name: f"cisco_esa.{name}" for name in ("mid", "rids", "hat", "mail_flow", "delivery", "size_bytes", "mail_policy", "parent_mid", "child_kind")},
+        **{
+            name: f"cisco_esa.{name}"
+            for name in ("mid", "rids", "hat", "mail_flow", "delivery", "size_bytes", "mail_policy", "parent_mid", "child_kind")
+        },
     },
     "Connection": {
         "header": "",
@@ -152,7 +155,9 @@ PLACES: dict[str, dict[str, str]] = {
 }
 """Message type -> field -> where it stands, below the place of the message; "" = at the same place."""
 
-KINDS: dict[str, str] = {field.name: field.message_type.name for field in records_pb2.Record.DESCRIPTOR.fields}
+KINDS: dict[str, str] = {
+    field.name: field.message_type.name for field in records_pb2.Record.DESCRIPTOR.fields if field.message_type is not None
+}
 """`cisco_esa.record` -> message type; the field of `Record` is called as the kind is."""
 
 
@@ -166,7 +171,7 @@ class _Words:
         self.words = {number: word for word, number in self.numbers.items()}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _words(name: str) -> _Words:
     return _Words(records_pb2.DESCRIPTOR.enum_types_by_name[name])
 

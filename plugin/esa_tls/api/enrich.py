@@ -151,7 +151,7 @@ class Enrichment:
             await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
                 return None
-            request = reading.result()
+            request: object = reading.result()  # or `grpc.aio.EOF`
             return request if isinstance(request, EnrichRequest) else None
         finally:
             reading.cancel()

@@ -1,7 +1,7 @@
 """What is known now of a connection or message, from the core's entries: open ones and tombstones.
 
-`Lookup` is the seam: whoever answers queries (`CoreLookup` here; a store later) has that one method. An answer is a record as it would be if
-it left now; of an open entry everything that only its end decides is left out.
+`Lookup` is the seam: whoever answers queries (`CoreLookup` here; a store later) has that one method. An answer is a record as it would be
+if it left now; of an open entry everything that only its end decides is left out, of a tombstone what it does not keep.
 
 `search` is a pure function over the boxes of a pipeline. Direct ids cost one or two reads. A Message-ID or recipient has no index in the
 core: cached messages are looked through from the newest, then those that are only in the state, as bytes, and decoded only where they hold
@@ -182,4 +182,14 @@ def record_of(box: Box, entry: Connection | Message, *, now_s: float) -> dict[st
         for field in ("action", "outcome", "type", "end", "duration"):
             record["event"].pop(field, None)
         record["cisco_esa"][ended].pop("end", None)
+    elif ended == "message":
+        _forget(record["cisco_esa"])
     return record
+
+
+def _forget(own: dict[str, Any]) -> None:
+    """A message's tombstone keeps its legs and not its recipients: what rests on them is not known any more, and must not look as if."""
+    for name in ("posture", "posture_out", "clear", "recipients", "recipient_count"):
+        own.pop(name, None)
+    for one in own.get("deliveries", ()):
+        one.pop("result", None)

@@ -145,8 +145,9 @@ class Watcher:
 
     @property
     def lags(self) -> bool:
-        """Whether it is so far behind that it will lose records soon."""
-        return len(self.queue) > self.max_queued // 2 or self._hub.backlog_bytes > self._hub.max_backlog_bytes // 2
+        """Whether it is so far behind that it may lose records soon: those not handed out yet may all be its."""
+        hub = self._hub
+        return len(self.queue) + hub.backlog_records > self.max_queued // 2 or hub.backlog_bytes > hub.max_backlog_bytes // 2
 
     async def catch_up(self) -> None:
         """Return when it does not lag. For a watcher that can hold back those who make its records."""
@@ -174,6 +175,7 @@ class Hub:
         self.max_queued = max_queued
         self.max_backlog_bytes = max_backlog_bytes
         self.backlog_bytes = 0
+        self.backlog_records = 0
         self.moved = asyncio.Event()
         """Set when a watcher or the backlog got shorter."""
         self._counters = counters
@@ -181,6 +183,7 @@ class Hub:
         self._watchers: list[Watcher] = []
         self._backlog: deque[_Segment] = deque()
         self._next = 0
+        self._turn_ends_s = 0.0
         self._work = asyncio.Event()
         self._closed = False
         counters.gauge(telemetry.API_WATCHERS, lambda: len(self._watchers))
@@ -219,6 +222,7 @@ class Hub:
                         watcher.drop(count)
                     continue
                 self.backlog_bytes += len(body)
+                self.backlog_records += count
                 self._backlog.append(_Segment(self._next, kind, count, row.encoding, body))
                 self._next += 1
         self._work.set()
@@ -232,6 +236,7 @@ class Hub:
         while True:
             await self._work.wait()
             self._work.clear()
+            self._turn_ends_s = time.perf_counter() + TURN_S
             while self._backlog:
                 segment = self._backlog[0]
                 try:
@@ -242,6 +247,7 @@ class Hub:
                         watcher.drop(segment.count)
                 self._backlog.popleft()
                 self.backlog_bytes -= len(segment.body)
+                self.backlog_records -= segment.count
                 self.moved.set()
 
     async def flushed(self) -> None:
@@ -262,7 +268,6 @@ class Hub:
         return [one for one in self._watchers if one.first <= segment.number and one.wanted.wants(segment.kind)]
 
     async def _hand_out(self, segment: _Segment) -> None:
-        turn_ends_s = time.perf_counter() + TURN_S
         watchers = self._wanting(segment)
         if not watchers:
             return
@@ -274,7 +279,7 @@ class Hub:
                 if watcher.wanted.passes(record):
                     made = made or to_record(record)
                     watcher.put(made)
-            if time.perf_counter() >= turn_ends_s:
+            if time.perf_counter() >= self._turn_ends_s:
                 await asyncio.sleep(0)
                 watchers = self._wanting(segment)
-                turn_ends_s = time.perf_counter() + TURN_S
+                self._turn_ends_s = time.perf_counter() + TURN_S

@@ -8,7 +8,7 @@ knows lines, records or time beyond the stamps it is given.
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -103,7 +103,7 @@ def _renew(connection: Connection) -> Leg:
     return leg
 
 
-def describe(connection: Connection, **facts: Any) -> None:
+def describe(connection: Connection, **facts: object) -> None:
     """Fill identity facts of the leg (peer, host, port, sender_group); what is known stays."""
     leg = _renew(connection)
     for name, value in facts.items():
@@ -111,18 +111,31 @@ def describe(connection: Connection, **facts: Any) -> None:
             setattr(leg, name, value)
 
 
-def orderly(connection: Connection, break_s: int | None) -> bool:
-    """Whether the lines of the connection came complete and in their order: an unbroken feed of a source that loses nothing.
+class Feed(Protocol):
+    """What is known of how the lines of an appliance came. Appliance times; None = never.
 
-    `break_s`: appliance time at which the feed was last broken. Exactly ten minutes before the beginning still counts.
+    `break_s`: when the feed was last not unbroken. `disorder_s`: the same but for starts of ours, after which senders go on where they
+    were: since then lines are known to have come in the order in which they were written.
     """
+
+    break_s: int | None
+    disorder_s: int | None
+
+
+def _quiet(connection: Connection, since_s: int | None) -> bool:
+    """Whether `since_s` was more than ten minutes before the connection's beginning, over a source that loses nothing."""
     begun_s = connection.start_s if connection.start_s is not None else connection.first_s
-    return not connection.lossy and (break_s is None or begun_s - FEED_QUIET_S > break_s)
+    return not connection.lossy and (since_s is None or begun_s - FEED_QUIET_S > since_s)
 
 
-def absence(connection: Connection, break_s: int | None) -> str:
+def orderly(connection: Connection, feed: Feed) -> bool:
+    """Whether the lines of the connection came in their order."""
+    return _quiet(connection, feed.disorder_s)
+
+
+def absence(connection: Connection, feed: Feed) -> str:
     """The evidence of a `none` that rests on the absence of a TLS line."""
-    return ABSENCE if orderly(connection, break_s) else ABSENCE_LOSSY
+    return ABSENCE if _quiet(connection, feed.break_s) else ABSENCE_LOSSY
 
 
 _CERTAIN_OUT = frozenset({"starttls_unexpected_response", "required_not_offered", "required_not_negotiated"})
@@ -139,7 +152,14 @@ def rests_on_absence(leg: Leg) -> bool:
     return leg.evidence == ABSENCE
 
 
-def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] | None, *, break_s: int | None, proof: bool = False) -> bool:
+def doubtful_now(connection: Connection, leg: Leg, feed: Feed) -> bool:
+    """Whether a leg of the connection rests on absence, and the feed has turned out not to bear that."""
+    if not rests_on_absence(leg):
+        return False
+    return not orderly(connection, feed) if leg.outcome == FAILED else absence(connection, feed) != ABSENCE
+
+
+def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] | None, *, feed: Feed, proof: bool = False) -> bool:
     """A TLS success line (or `proof` of TLS). Returns True if it contradicts a decision already taken.
 
     Outcome `success`, always; earlier `required` and failure facts stay. On an ICID a success after mail was started in clear is
@@ -149,7 +169,7 @@ def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] |
     late = before.outcome == NONE and (
         connection.gone
         if not connection.mail
-        else before.kind == "D" or proof or (stamp_s < connection.mail_s and not orderly(connection, break_s))
+        else before.kind == "D" or proof or (stamp_s < connection.mail_s and not orderly(connection, feed))
     )
     leg = _renew(connection)
     leg.outcome, leg.evidence = SUCCESS, LINE
@@ -164,9 +184,7 @@ def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] |
     return late
 
 
-def tls_failed(
-    connection: Connection, stamp_s: int, *, required: bool, failure_class: str, reason: str | None, break_s: int | None
-) -> bool:
+def tls_failed(connection: Connection, stamp_s: int, *, required: bool, failure_class: str, reason: str | None, feed: Feed) -> bool:
     """A TLS failure line. Returns True if it contradicts a decision already taken (a `none` on a delivery connection).
 
     Before success: `failed` (where lines may be missing, a success line among them: evidence `absence_lossy`, but for what is certain).
@@ -190,7 +208,7 @@ def tls_failed(
         leg.failure_class = failure_class
         leg.failure_reason = reason
     connection.required_said = connection.required_said or required
-    if rests_on_absence(leg) and not orderly(connection, break_s):
+    if rests_on_absence(leg) and not orderly(connection, feed):
         leg.evidence = ABSENCE_LOSSY
     if contradicts:
         connection.contradiction = True
@@ -207,26 +225,26 @@ def starttls_not_offered(connection: Connection) -> None:
         leg.outcome, leg.evidence = NONE, LINE
 
 
-def mail_started(connection: Connection, stamp_s: int, break_s: int | None) -> None:
+def mail_started(connection: Connection, stamp_s: int, feed: Feed) -> None:
     """Mail was started (`Start MID`, `Delivery start`): without a TLS line till now it is in clear, if the beginning was seen."""
     if not connection.mail:
         connection.mail = True
         connection.mail_s = stamp_s
     if connection.leg.outcome == PENDING:
-        _decide_without_tls_line(connection, break_s)
+        _decide_without_tls_line(connection, feed)
     elif (
         connection.leg.kind == "I"
         and connection.leg.outcome == FAILED
         and connection.failed_s is not None
         and stamp_s < connection.failed_s
-        and not orderly(connection, break_s)
+        and not orderly(connection, feed)
     ):
         # The lines came in another order than they were written: by its stamp the mail was first, so the failure came after it.
         leg = _renew(connection)
         leg.outcome, leg.evidence = (NONE, ABSENCE_LOSSY) if connection.start_seen else (UNKNOWN, GAP)
 
 
-def leg_at(connection: Connection, stamp_s: int, break_s: int | None) -> Leg:
+def leg_at(connection: Connection, stamp_s: int, feed: Feed) -> Leg:
     """The leg as it was for mail started at `stamp_s`.
 
     Order of arrival decides, whatever the stamps say (clocks are set back) - unless lines may have come out of order: then a STARTTLS
@@ -234,7 +252,7 @@ def leg_at(connection: Connection, stamp_s: int, break_s: int | None) -> Leg:
     """
     leg = connection.leg
     later = leg.kind == "I" and leg.outcome == SUCCESS and connection.tls_s is not None and stamp_s < connection.tls_s
-    if later and not orderly(connection, break_s):
+    if later and not orderly(connection, feed):
         leg = copy(leg)
         leg.__dict__.clear()
         leg.protocol = leg.cipher = leg.common_name = None
@@ -250,7 +268,15 @@ def weakened(leg: Leg) -> Leg:
     return leg
 
 
-def ended(connection: Connection, break_s: int | None) -> None:
+def undecided(leg: Leg) -> Leg:
+    """A pending leg for a record that cannot wait: nothing is known."""
+    leg = copy(leg)
+    leg.__dict__.clear()
+    leg.outcome, leg.evidence = UNKNOWN, GAP
+    return leg
+
+
+def ended(connection: Connection, feed: Feed) -> None:
     """No more lines: whatever is still pending is decided.
 
     A clean end (`close`, nothing lost or broken before it) with neither TLS line nor mail is `none` if the beginning was seen.
@@ -258,19 +284,19 @@ def ended(connection: Connection, break_s: int | None) -> None:
     """
     if connection.leg.outcome == PENDING:
         if connection.end == "close" and not connection.doubtful:
-            _decide_without_tls_line(connection, break_s)
+            _decide_without_tls_line(connection, feed)
         else:
             leg = _renew(connection)
             leg.outcome, leg.evidence = UNKNOWN, GAP
-    elif rests_on_absence(connection.leg) and not orderly(connection, break_s):
+    elif doubtful_now(connection, connection.leg, feed):
         _renew(connection).evidence = ABSENCE_LOSSY
 
 
-def _decide_without_tls_line(connection: Connection, break_s: int | None) -> None:
+def _decide_without_tls_line(connection: Connection, feed: Feed) -> None:
     leg = _renew(connection)
     if connection.not_offered and connection.mail:
         leg.outcome, leg.evidence = NONE, LINE
     elif connection.start_seen:
-        leg.outcome, leg.evidence = NONE, absence(connection, break_s)
+        leg.outcome, leg.evidence = NONE, absence(connection, feed)
     else:
         leg.outcome, leg.evidence = UNKNOWN, GAP

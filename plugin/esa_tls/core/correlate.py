@@ -227,7 +227,7 @@ class Correlator(MessageRules):
             return entry.leg
         before = entry.leg
         proof = fact.action == "tls-data-read"
-        contradicts = connections.tls_succeeded(entry, now_s, fact.values, break_s=self.box.break_s, proof=proof)
+        contradicts = connections.tls_succeeded(entry, now_s, fact.values, feed=self.box, proof=proof)
         self._corrected(entry, before, contradicts=contradicts)
         if proof and fact.mid is not None:
             self.proved(fact.mid, entry.leg)
@@ -243,7 +243,7 @@ class Correlator(MessageRules):
         required = fact.action == "tls-required-failed"
         before = entry.leg
         word = failure_class(fact.action, reason or "") if entry.leg.kind == "I" or not required else "required_not_negotiated"
-        contradicts = connections.tls_failed(entry, now_s, required=required, failure_class=word, reason=reason, break_s=self.box.break_s)
+        contradicts = connections.tls_failed(entry, now_s, required=required, failure_class=word, reason=reason, feed=self.box)
         self._corrected(entry, before, contradicts=contradicts)
         if entry.leg.peer is None and values.get("peer") is not None:
             connections.describe(entry, peer=values["peer"])
@@ -345,7 +345,7 @@ class Correlator(MessageRules):
         """The connection is over: what is undecided is decided, its open deliveries and its record leave, a tombstone stays."""
         entry.end = end
         shaky = connections.rests_on_absence(entry.leg)
-        connections.ended(entry, self.box.break_s)
+        connections.ended(entry, self.box)
         leg = entry.leg
         if shaky and not connections.rests_on_absence(leg):
             self._weaken(entry)

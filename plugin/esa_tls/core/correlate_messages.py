@@ -61,9 +61,15 @@ class MessageRules:
     if TYPE_CHECKING:
 
         def _touch(self, kind: str, number: int, now_s: int) -> Connection: ...
-        def settled(self, entry: Connection) -> None: ...
-        def begin_epoch(self, now_s: int) -> None: ...
-        def limit(self, made: Connection | Message) -> None: ...
+        def settled(self, entry: Connection) -> None:
+            """See `Correlator`."""
+
+        def begin_epoch(self, now_s: int) -> None:
+            """See `Correlator`."""
+
+        def limit(self, made: Connection | Message) -> None:
+            """See `Correlator`."""
+
         def _bound_tombstones(self) -> None: ...
 
     def message_handlers(self) -> dict[str, Callable[[Fact, int], Leg | None]]:
@@ -172,8 +178,8 @@ class MessageRules:
 
         Where lines may have been lost or come late it must have been under way when the line was written: another one may be missing.
         """
-        break_s = self.box.break_s
-        if not self.lossy and (break_s is None or now_s - connections.FEED_QUIET_S > break_s):
+        disorder_s = self.box.disorder_s
+        if not self.lossy and (disorder_s is None or now_s - connections.FEED_QUIET_S > disorder_s):
             return last_attempt(message, rids)
         for attempt in reversed(message.attempts):
             near = attempt.first_s <= now_s <= attempt.last_s + NEAR_S
@@ -217,10 +223,10 @@ class MessageRules:
         entry = self._touch("I", icid, now_s)
         entry.end = None if entry.end == "error" and not entry.gone else entry.end
         if not entry.gone:
-            connections.mail_started(entry, now_s, self.box.break_s)
+            connections.mail_started(entry, now_s, self.box)
             self.settled(entry)
         message.internal = False
-        leg = connections.leg_at(entry, now_s, self.box.break_s)
+        leg = connections.leg_at(entry, now_s, self.box)
         # A connection whose record left without a decision (it cannot be) would say pending: mail never does.
         message.reception = leg if leg.outcome != connections.PENDING else None
         if message.flow is None or message.flow == "internal":
@@ -470,7 +476,7 @@ class MessageRules:
         """Mail is on its way on this DCID: its TLS is decided now, if it was not. `begun`: this line is the first of its attempt."""
         entry = self._touch("D", dcid, now_s)
         if not entry.gone:
-            connections.mail_started(entry, now_s, self.box.break_s)
+            connections.mail_started(entry, now_s, self.box)
             self.settled(entry)
             if begun:
                 _note_mid(entry, message.number)
@@ -628,6 +634,9 @@ class MessageRules:
         attempt.leg = self._leg_of(attempt)
         attempt.emitted = True
         time_s = max(time_s, attempt.last_s)
+        if attempt.leg is not None and attempt.leg.outcome == connections.PENDING:
+            # Its Delivery start was not seen, so other lines may be missing as well; the connection itself stays undecided.
+            attempt.leg = connections.undecided(attempt.leg)
         if attempt.leg is not None and connections.rests_on_absence(attempt.leg):
             attempt.leg = self._as_evident(attempt.leg)
         settle_leg(message, attempt)
@@ -648,7 +657,7 @@ class MessageRules:
     def _as_evident(self, leg: Leg) -> Leg:
         """A leg that rests on absence, on its way into a record: the feed may have broken since, while the connection was open."""
         entry = self.entries.find_connection(leg.kind, leg.number)
-        if entry is not None and not entry.gone and not connections.orderly(entry, self.box.break_s):
+        if entry is not None and not entry.gone and connections.doubtful_now(entry, leg, self.box):
             return connections.weakened(leg)
         return leg
 
@@ -695,7 +704,7 @@ class MessageRules:
         if entry.leg.kind == "I":
             same = message.reception is not None and message.reception.number == entry.leg.number and message.icid
             if same and message.reception is not None and message.reception.outcome == before.outcome:
-                leg = connections.leg_at(entry, message.start_s if message.start_s is not None else message.first_s, self.box.break_s)
+                leg = connections.leg_at(entry, message.start_s if message.start_s is not None else message.first_s, self.box)
                 if leg.outcome == connections.SUCCESS:
                     self._inherited(message, leg, contradicts=True)
         else:

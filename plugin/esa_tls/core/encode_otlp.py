@@ -31,7 +31,7 @@ from typing import Any
 from esa_tls.core.connections import Leg
 from esa_tls.core.line_record import NO_LINE, Line, action_key, log_of, own_of
 from esa_tls.core.prefix import Prefix
-from esa_tls.core.protobuf import SMALL, any_value, field, fields, fixed64, key_value, varint
+from esa_tls.core.protobuf import any_value, field, fields, fixed64, key_value, varint
 from esa_tls.core.records import ACTIONS, facts_of, triple
 from esa_tls.core.sentences import sentence
 from esa_tls.errors import MalformedMessage
@@ -63,57 +63,77 @@ def attribute(path: str, value: object) -> bytes:
     return field(6, key_value(OTEL_NAMES.get(path, path), value))
 
 
-class _Names(dict[str, bytes]):
-    """Dotted name of a record's field -> field 1 of its `KeyValue`; empty for what is no attribute. Filled as names are met."""
+class _Place(dict[str, "_Place"]):
+    """A place in a record: what is below it by key, and what stands before a value there. Filled as places are met.
 
-    def __missing__(self, path: str) -> bytes:
-        found = self[path] = b"" if path in _ELSEWHERE else field(1, OTEL_NAMES.get(path, path).encode())
-        return found
+    The heads are by the length of what follows them, so that an attribute is two pieces of bytes and nothing is worked out twice.
+    """
+
+    __slots__ = ("elsewhere", "field", "ints", "path", "strings")
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.elsewhere = path in _ELSEWHERE
+        self.field = field(1, OTEL_NAMES.get(path, path).encode())
+        self.strings = {size: self.string_head(size) for size in range(120)}
+        self.ints = [self._head(1 + size) + b"\x18" for size in range(11)]
+
+    def __missing__(self, key: str) -> _Place:
+        below = self[key] = _Place(f"{self.path}.{key}" if self.path else key)
+        return below
+
+    def string_head(self, size: int) -> bytes:
+        """What stands before a string of `size` bytes."""
+        length = varint(size)
+        return self._head(1 + len(length) + size) + b"\x0a" + length
+
+    def value(self, value: bytes) -> bytes:
+        """The whole attribute of an `AnyValue`."""
+        return self._head(len(value)) + value
+
+    def _head(self, size: int) -> bytes:
+        length = varint(size)
+        return b"\x32" + varint(len(self.field) + 1 + len(length) + size) + self.field + b"\x12" + length
 
 
-_NAMES = _Names()
+_RECORD = _Place("")
+_OWN = _RECORD["cisco_esa"]
 
 
-def attributes(record: Mapping[str, Any], path: str = "") -> bytes:
-    """All attributes of a record (or of what stands under `path`, which ends with a dot), but those that stand elsewhere."""
+def attributes(record: Mapping[str, Any], place: _Place = _RECORD) -> bytes:
+    """All attributes of a record (or of what stands at `place` of one), but those that stand elsewhere."""
     out: list[bytes] = []
-    _put(out, record, path)
+    _put(out, record, place)
     return b"".join(out)
 
 
-def _put(out: list[bytes], record: Mapping[str, Any], path: str) -> None:
-    """Add the attributes of every leaf, lists being leaves; spelled out for strings and numbers, which nearly all are."""
+def _put(out: list[bytes], record: Mapping[str, Any], place: _Place) -> None:
+    """Add the attributes of every leaf, lists being leaves."""
     for key, value in record.items():
+        here = place[key]
+        if here.elsewhere:
+            continue
         kind = type(value)
-        if kind is dict:
-            _put(out, value, f"{path}{key}.")
-            continue
-        name = _NAMES[path + key]
-        if not name:
-            continue
         if kind is str:
-            text = value.encode("utf-8", "replace")
+            text = value.encode()
             size = len(text)
-            if size < 126:
-                out += (b"\x32", SMALL[len(name) + size + 4], name, b"\x12", SMALL[size + 2], b"\x0a", SMALL[size], text)
-                continue
-            inner = b"\x0a" + varint(size) + text
+            out += (here.strings[size] if size < 120 else here.string_head(size), text)
+        elif kind is dict:
+            _put(out, value, here)
         elif kind is int:
-            inner = b"\x18" + varint(value & 0xFFFFFFFFFFFFFFFF)
-        elif kind is bool:
-            inner = b"\x10\x01" if value else b"\x10\x00"
+            number = varint(value & 0xFFFFFFFFFFFFFFFF)
+            out += (here.ints[len(number)], number)
         elif kind is tuple:
-            inner = _constant_list(value)
+            out.append(_constant_list(here.path, value))
         else:
-            inner = any_value(value)
-        length = varint(len(inner))
-        out += (b"\x32", varint(len(name) + 1 + len(length) + len(inner)), name, b"\x12", length, inner)
+            out.append(here.value(any_value(value)))
 
 
 @lru_cache(maxsize=256)
-def _constant_list(values: tuple[str | int, ...]) -> bytes:
+def _constant_list(path: str, values: tuple[str | int, ...]) -> bytes:
     """Tuples in records are constants: categories and types."""
-    return any_value(values)
+    return attribute(path, values)
 
 
 @lru_cache(maxsize=4096)
@@ -183,14 +203,8 @@ def _action_piece(key: str) -> bytes:
 _ACTIONS = {key: _action_piece(key) for key in ACTIONS}
 
 
-def _int_heads(path: str) -> list[bytes]:
-    """What stands before the varint of an int attribute, by the varint's length."""
-    name = field(1, path.encode())
-    return [b"\x32" + SMALL[len(name) + 3 + size] + name + b"\x12" + SMALL[1 + size] + b"\x18" for size in range(11)]
-
-
-_SEQUENCE = _int_heads("event.sequence")
-_MID = _int_heads("cisco_esa.mid")
+_SEQUENCE = _RECORD["event"]["sequence"].ints
+_MID = _OWN["mid"].ints
 _RIDS: dict[tuple[int, ...], bytes] = {(rid,): attribute("cisco_esa.rids", [rid]) for rid in range(64)}
 _UID = b"\x32\x2e\x0a\x0elog.record.uid\x12\x1c\x0a\x1a"
 """What stands before the 26 characters of a line's `log.record.uid`."""
@@ -235,8 +249,8 @@ class OtlpRecords:
             if observer and "observer" in facts_beside:
                 # The head's observer would stand there twice: make it again with both.
                 head = _head(prefix, line, {**observer, **facts_beside.pop("observer")})
-            facts_piece += attributes(facts_own, "cisco_esa.") + attributes(facts_beside)
-        text = line.text.encode("utf-8", "replace")
+            facts_piece += attributes(facts_own, _OWN) + attributes(facts_beside)
+        text = line.text.encode()
         size = varint(len(text))
         sequence = varint(line.sequence)
         record = b"".join(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heappop, heappush
+from typing import Any
 
 import msgspec
 
@@ -147,7 +148,7 @@ class Entries:
         return found
 
     def seal(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """What changed since the last seal: (puts, deletes); deletes come first. Entries deleted after they were changed are only deleted."""
+        """What changed since the last seal: (puts, deletes); deletes come first. What was deleted after a change is only deleted."""
         deleted, self.deleted = self.deleted, {}
         dirty, self.dirty = self.dirty, []
         puts = []
@@ -165,11 +166,12 @@ class Entries:
 
     def shrink(self, cache_entries: int) -> None:
         """Drop the oldest cached entries beyond the limit, but none that the state may not have yet."""
-        for cache in (self.inbound, self.outbound, self.messages):
+        caches: tuple[dict[int, Any], ...] = (self.inbound, self.outbound, self.messages)
+        for cache in caches:
             if len(cache) > cache_entries:
                 kept = set().union(*(written for written, _ in self.underway))
                 surplus = len(cache) - cache_entries + cache_entries // 10
-                for number, entry in list(cache.items())[:surplus]:  # type: ignore[assignment]
+                for number, entry in list(cache.items())[:surplus]:
                     # Held lines are let go through the entry itself, so it must stay the only one.
                     if not entry.dirty and id(entry) not in kept and not (isinstance(entry, Connection) and entry.held):
                         del cache[number]

@@ -52,6 +52,16 @@ def _tls(prefix: str, kinds: tuple[str, ...], of: str, *, in_clear: bool) -> tup
     return (*fields, clear) if in_clear else fields
 
 
+def _end(end: str) -> tuple[Field, ...]:
+    kinds = _TRIPLE + _CONSOLIDATED
+    return (
+        Field(f"{end}.ip", "ip", kinds, "address of this end; the peer is the source inbound, the destination outbound"),
+        Field(f"{end}.address", "keyword", kinds, "the same, if it is no IP address (masked)"),
+        Field(f"{end}.domain", "keyword", kinds, "its name (PTR)"),
+        Field(f"{end}.port", "long", _TRIPLE, "its port"),
+    )
+
+
 FIELDS: tuple[Field, ...] = (
     Field(
         "@timestamp", "date", _ALL, "line: the (innermost) time it carries; summaries: the time of the line that ended it, or the deadline"
@@ -110,16 +120,7 @@ FIELDS: tuple[Field, ...] = (
     Field("cisco_esa.log_name", "keyword", _LINE, "name of the log subscription"),
     Field("cisco_esa.time_source", "keyword", _LINE, "where `@timestamp` is from: `line`, `sender`, `received`"),
     # connection
-    *(
-        Field(f"{end}.{name}", kind, kinds, meaning)
-        for end in ("source", "destination")
-        for name, kind, kinds, meaning in (
-            ("ip", "ip", _TRIPLE + _CONSOLIDATED, "address of this end; the peer is the source inbound, the destination outbound"),
-            ("address", "keyword", _TRIPLE + _CONSOLIDATED, "the same, if it is no IP address (masked)"),
-            ("domain", "keyword", _TRIPLE + _CONSOLIDATED, "its name (PTR)"),
-            ("port", "long", _TRIPLE, "its port"),
-        )
-    ),
+    *(field for end in ("source", "destination") for field in _end(end)),
     Field(
         "cisco_esa.connection.end",
         "keyword",

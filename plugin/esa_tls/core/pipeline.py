@@ -234,6 +234,9 @@ class Pipeline:
         """The hot loop, flat on purpose."""
         origin = run.origin
         stream = self.streams.get(origin) or self._stream(origin)
+        if self.now_s - stream.since_s > PREFIXES_S:
+            stream.prefixes.clear()
+            stream.since_s = self.now_s
         prefixes = stream.prefixes
         length = stream.length
         last: Prefix | None = None
@@ -356,11 +359,17 @@ class Pipeline:
             self._break(box, stamp_s, "late_batch" if late else "start" if first else "sessions")
 
     def _break(self, box: Box, stamp_s: int | None, reason: str) -> None:
-        time_s = box.state.clock.time_s
+        kept = box.state
+        time_s = kept.clock.time_s
         if time_s is None:
             time_s = stamp_s
-        if time_s is not None and (box.state.break_s is None or time_s > box.state.break_s):
-            box.state.break_s = time_s
+        if time_s is None:
+            return
+        if reason != "start" and (kept.disorder_s is None or time_s > kept.disorder_s):
+            kept.disorder_s = time_s
+            box.changed = True
+        if kept.break_s is None or time_s > kept.break_s:
+            kept.break_s = time_s
             box.changed = True
             self.count("esa_tls.feed.breaks", reason=reason)
 
@@ -392,14 +401,13 @@ class Pipeline:
         if framing is None:
             return self._no_prefix(stream, origin, sender_s, flags)
         box = self._appliance_of(origin, framing)
-        if self.now_s - stream.since_s > PREFIXES_S:
-            stream.prefixes.clear()
-            stream.since_s = self.now_s
         reference_s = self.settings.year_reference_s or self.now_s
         time_s = box.state.clock.time_s
         if framing.year is None and self.settings.hold_by_event_time and time_s is not None:
             reference_s = time_s
-        resolved = resolve(framing, zone=box.zone, reference_s=reference_s, appliance_time_s=time_s)
+        candidate_s = box.state.clock.candidate_s
+        latest_s = time_s if candidate_s is None else candidate_s
+        resolved = resolve(framing, zone=box.zone, reference_s=reference_s, appliance_time_s=latest_s)
         # A line of the consolidated log may share the prefix of others up to its level; flags hold for one run.
         cached = framing.level is not None and not flags
         if resolved is not None:
@@ -493,7 +501,7 @@ class Pipeline:
             self._moved(box, candidate_s)
             self._candidate_decided(box, bad=False)
         elif verdict & Verdict.REFUTED:
-            self._candidate_decided(box, bad=True)
+            self._candidate_decided(box, bad=True, time_s=before_s)
         if verdict & Verdict.REBASED and before_s is not None:
             self._rebase(box, before_s - time_s)
         elif time_s != before_s:
@@ -532,13 +540,13 @@ class Pipeline:
             hold.left = box.changed = True
             self._put_early(box, Prefix(hold.prefix, box, epoch=hold.epoch), hold.line)
 
-    def _candidate_decided(self, box: Box, *, bad: bool) -> None:
-        """The next line came (or none will): the candidate has its effect, at its own time or (`bad`) at the appliance's."""
+    def _candidate_decided(self, box: Box, *, bad: bool, time_s: int | None = None) -> None:
+        """The next line came (or none will): the candidate has its effect, at its own time or (`bad`) at the appliance's, `time_s`."""
         hold, box.state.candidate = self._candidate_of(box), None
         if hold is None:
             return
         box.changed = True
-        line, time_s = hold.line, box.state.clock.time_s
+        line = hold.line
         stamp_s = time_s if bad and time_s is not None else hold.prefix.stamp_s
         if bad:
             line.flags = (*line.flags, "bad_time")

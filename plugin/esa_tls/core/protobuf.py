@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 
 from esa_tls.errors import MalformedMessage
 
@@ -49,29 +50,51 @@ def fixed64(number: int, value: int) -> bytes:
     return varint(number << 3 | 1) + (value & _MASK).to_bytes(8, "little")
 
 
+_STRING_HEADS = [b"\x0a" + SMALL[size + 2] + b"\x0a" + SMALL[size] for size in range(120)]
+"""What stands before a short string in a list, by its length."""
+
+
 # -- OTLP values -----------------------------------------------------------------------------------------------------------------
 def any_value(value: object) -> bytes:
     """An `AnyValue` of str, bool, int (signed 64 bits), float, bytes, a list or tuple of such, or a dict with str keys."""
     if isinstance(value, str):
-        return field(1, value.encode("utf-8", "replace"))
+        text = value.encode("utf-8", "replace")
+        return b"\x0a" + varint(len(text)) + text
     if isinstance(value, bool):
         return b"\x10\x01" if value else b"\x10\x00"
     if isinstance(value, int):
         return b"\x18" + varint(value & _MASK)
+    if isinstance(value, dict):
+        pairs = [_prefixed(b"\x0a", _key(key) + _prefixed(b"\x12", any_value(one))) for key, one in value.items()]
+        return _prefixed(b"\x32", b"".join(pairs))
+    if isinstance(value, (list, tuple)):
+        parts: list[bytes] = []
+        for one in value:
+            if isinstance(one, str) and len(text := one.encode("utf-8", "replace")) < len(_STRING_HEADS):
+                parts += (_STRING_HEADS[len(text)], text)
+            else:
+                parts.append(_prefixed(b"\x0a", any_value(one)))
+        return _prefixed(b"\x2a", b"".join(parts))
     if isinstance(value, float):
         return b"\x21" + struct.pack("<d", value)
     if isinstance(value, bytes):
         return field(7, value)
-    if isinstance(value, dict):
-        return field(6, b"".join([field(1, key_value(key, one)) for key, one in value.items()]))
-    if isinstance(value, (list, tuple)):
-        return field(5, b"".join([field(1, any_value(one)) for one in value]))
     raise TypeError(f"no AnyValue: {type(value).__name__}")
 
 
 def key_value(key: str, value: object) -> bytes:
     """A `KeyValue` message, without the field it stands in."""
     return field(1, key.encode()) + field(2, any_value(value))
+
+
+def _prefixed(tag: bytes, body: bytes) -> bytes:
+    return tag + varint(len(body)) + body
+
+
+@lru_cache(maxsize=1024)
+def _key(key: str) -> bytes:
+    """Field 1 of a `KeyValue`: keys of nested maps are few."""
+    return field(1, key.encode())
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------------------

@@ -158,6 +158,7 @@ def _sidecar(folder: Path, records: Path, forward_port: int, web_port: int) -> I
         "sources": [{"type": "fluent", "listen": f"{HOST}:{forward_port}"}],
         "sinks": [{"type": "jsonl", "path": str(records)}],
         "web": {"listen": f"{HOST}:{web_port}"},
+        "api": None,
     }
     path = folder / "config.yaml"
     path.write_bytes(msgspec.json.encode(config))  # JSON is YAML

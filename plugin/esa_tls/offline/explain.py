@@ -63,7 +63,7 @@ def explain(
         if number:
             search.restart()
         reading = Pass(settings, search, hold=False)
-        for _ in reading.read(paths, stdin=stdin, progress=progress):
+        for _ in reading.read(paths, stdin=stdin, progress=_again(progress) if number and progress else progress):
             search.settle()
         missing = search.incomplete()
         if not missing or not again:
@@ -85,6 +85,10 @@ def explain(
     if settings.timezone != "UTC":
         answer.notes.append(f"Times are those of {settings.timezone}.")
     return answer
+
+
+def _again(progress: Progress) -> Progress:
+    return lambda reading: progress(msgspec.structs.replace(reading, what="reading again"))
 
 
 def _stories(search: Search, teller: Teller) -> Iterator[Story]:

@@ -171,6 +171,8 @@ class Intake:
 
         self.grown = asyncio.Condition()
         """Notified when new outbox rows are durable."""
+        self.on_durable: Callable[[list[Sealed]], None] | None = None
+        """Called on the event loop with each group that has rows, after its commit and before its senders hear of it. Must not wait."""
         self._promises: set[asyncio.Future[None]] = set()
         self._open = _Group(self._promise())
         self._waiting: _Group | None = None
@@ -417,9 +419,9 @@ class Intake:
             self._failing = failure
             self._give_back(cursors, letters)
             cursors, letters = {}, []
-            await self._make_room()
-            await self._sleep(pause_s)
-            pause_s = min(pause_s * 2, LAST_RETRY_S)
+            if not await self._make_room():
+                await self._sleep(pause_s)
+                pause_s = min(pause_s * 2, LAST_RETRY_S)
         if self._failing is not None:
             log.warning("The journal takes groups again.")
         self._failing = None
@@ -428,6 +430,11 @@ class Intake:
         for source, (lines, line_bytes) in group.taken.items():
             self._counters.add(LINES, lines, source=source)
             self._counters.add(LINE_BYTES, line_bytes, source=source)
+        if group.has_rows and self.on_durable is not None:
+            try:
+                self.on_durable([group.sealed])
+            except Exception:  # the commit stands, whatever those who look on make of it
+                log.exception("Records could not be shown to those who watch.")
         for key in group.keys:
             del self._entered[key]
         for session in group.sessions:
@@ -463,16 +470,19 @@ class Intake:
             log.warning("Cursors could not be written; they are kept and tried again: %s", failure)
             await self._sleep(FIRST_RETRY_S)
 
-    async def _make_room(self) -> None:
-        """While a group is refused: write cursors, remove what they free, and drop rows if that was asked for."""
+    async def _make_room(self) -> bool:
+        """While a group is refused: write cursors, remove what they free, and drop rows if that was asked for. Whether that gave any."""
         await self._write_small()
+        freed = 0
         with contextlib.suppress(JournalError):
-            await self._in_writer(self._journal.trim)
+            freed = await self._in_writer(self._journal.trim)
             if self._when_full == "drop_oldest" and self._journal.over_budget:
                 dropped = await self._in_writer(lambda: self._journal.drop_oldest(self._drop_bytes))
                 for sink, kinds in dropped.items():
                     log.error("The journal is full: dropped the oldest undelivered records.", extra={"sink": sink, "records": dict(kinds)})
                     self._counters.add(SINK_DROPPED, sum(kinds.values()), sink=sink, reason="drop_oldest")
+                freed += len(dropped)
+        return freed > 0
 
     def _take_riders(self) -> tuple[dict[str, bytes], Letters]:
         cursors, self._cursors = self._cursors, {}
@@ -510,6 +520,8 @@ class Intake:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
+            if self._failing is not None:
+                continue  # the writer does it before each try
             try:
                 await loop.run_in_executor(self._housekeeper, self._journal.trim)
             except JournalError as error:

@@ -44,7 +44,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from esa_tls.core.batch import Row, Sealed
-from esa_tls.errors import JournalCorrupt, JournalError
+from esa_tls.errors import JournalCorrupt, JournalError, JournalFull
 from esa_tls.runtime.journal_folder import VERSION, JournalFolder
 from esa_tls.runtime.journal_format import (
     CURSORS,
@@ -210,7 +210,7 @@ class Journal:
         sequences = {sink: cursor_sequence(value) for sink, value in cursors.items()}
         with self._write_lock:
             if sealed and not self._is_there(sealed):
-                self._room.check(sum(map(sealed_bytes, sealed)))
+                self._check_room(sealed)
                 self._attempt = (tuple(sealed), self._numbers.commit + 1)
                 self._write_numbered(sealed, cursors, dead_letters)
             elif dead_letters:
@@ -223,6 +223,14 @@ class Journal:
             if sealed or dead_letters:
                 self._sync()
                 self._attempt = None
+
+    def _check_room(self, sealed: Sequence[Sealed]) -> None:
+        try:
+            self._room.check(sum(map(sealed_bytes, sealed)))
+        except JournalFull as error:
+            if self._room.unstick(error):
+                self._load()
+            raise
 
     def _is_there(self, sealed: Sequence[Sealed]) -> bool:
         """Whether this group was written by an earlier try that failed only later, or was found in the log after opening again."""

@@ -4,6 +4,8 @@
 - Little free disk: groups are refused before RocksDB runs into it. Small writes (cursors, trims, dead letters) go on, if need be
   into the reserve, and the reserve is made again before groups are taken again.
 - RocksDB met a full disk all the same: it recovers by itself within about 5 s of room appearing (measured; without opening again).
+- A compaction of RocksDB met a full disk: it then refuses all others unless the disk has room for their whole input, those included that
+  would only free space, and heals only above that. So it is opened again as soon as rows were trimmed that a compaction can free.
 - Any other failed write leaves RocksDB refusing writes for good: it is opened again, once the disk takes a file.
 """
 
@@ -49,6 +51,7 @@ class Room:
         """Outbox family -> bytes deleted from it since it was compacted, and the last sequence of them."""
         self._failing_since_s: float | None = None
         self._next_reopen_s = 0.0
+        self._trimmed_since_reopen = False
 
     def measure(self) -> None:
         """Look at the files."""
@@ -104,6 +107,7 @@ class Room:
     def trimmed(self, family: str, n_bytes: int, upto: int) -> None:
         """Rows of that size, up to that sequence, were deleted."""
         self._garbage[family] = (self._garbage.get(family, (0, 0))[0] + n_bytes, upto)
+        self._trimmed_since_reopen = True
 
     @property
     def _garbage_bytes(self) -> int:
@@ -131,12 +135,16 @@ class Room:
 
     def _compact(self) -> None:
         garbage, self._garbage = self._garbage, {}
+        errors = self._rocks.background_errors()
         try:
             for family, (_, upto) in garbage.items():
                 self._rocks.compact(family, number(0), number(upto + 1))
         except JournalFull:
             self._garbage = {**garbage, **self._garbage}
             self._give_up_reserve()
+        else:
+            if self._rocks.background_errors() > errors:  # refused, without a word
+                self._garbage = {**garbage, **self._garbage}
 
     # -- after a failure ---------------------------------------------------------------------------------------------------------
     def failed(self, error: JournalError) -> bool:
@@ -151,6 +159,15 @@ class Room:
             patience = now_s - self._failing_since_s < REOPEN_AFTER_S or self._folder.free_bytes() < RESERVE_BYTES
             if self._rocks.is_open and patience:
                 return False
+        return self._reopen(error)
+
+    def unstick(self, error: JournalFull) -> bool:
+        """After a refused group: True if RocksDB refused to compact trimmed rows away, and was opened again for that."""
+        stuck = self._rocks.background_errors() > 0 and self._trimmed_since_reopen and bool(self._garbage)
+        return stuck and not self._rocks.ended and self._reopen(error)
+
+    def _reopen(self, error: JournalError) -> bool:
+        now_s = time.monotonic()
         if now_s < self._next_reopen_s or not self._folder.can_write():
             return False
         self._next_reopen_s = now_s + REOPEN_PAUSE_S
@@ -164,6 +181,7 @@ class Room:
         finally:
             self._reclaiming.release()
         self._unflushed_bytes = 0
+        self._trimmed_since_reopen = False
         log.warning("Opened the journal's database again after: %s", error)
         return True
 

@@ -244,6 +244,11 @@ class Rocks:
         with self._lock:
             return sum(int(family.property_int_value("rocksdb.cur-size-all-mem-tables") or 0) for family in self._families.values())
 
+    def background_errors(self) -> int:
+        """Flushes and compactions that failed or were refused for want of room since the database was opened."""
+        with self._lock:
+            return 0 if self._db is None else int(self._db.property_int_value("rocksdb.background-errors") or 0)
+
     # -- writes: under the journal's write lock ----------------------------------------------------------------------------------
     def write(self, fill: Callable[[Batch], None]) -> int:
         """Fill a batch and write it, not yet synced; returns its bytes. `fill` is called again after a stall: a batch can be used once.

@@ -63,7 +63,11 @@ class Client(Protocol):
 
 # -- gRPC ------------------------------------------------------------------------------------------------------------------------
 class GrpcClient:
-    """`LogsService/Export` on the first of `endpoints` (`HOST:PORT`) that can be reached. `credentials`: TLS; None = plain text."""
+    """`LogsService/Export` on the first of `endpoints` (`HOST:PORT`) that can be reached.
+
+    `credentials`: gives those of TLS; asked at each request, and with others channels are made anew. None = plain text.
+    `server_name`: what the server's certificate has to carry, if it is not the endpoint's host.
+    """
 
     def __init__(
         self,
@@ -72,17 +76,24 @@ class GrpcClient:
         headers: Mapping[str, str] | None = None,
         gzip: bool = True,
         timeout_s: float = 10.0,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: Callable[[], grpc.ChannelCredentials] | None = None,
+        server_name: str | None = None,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._metadata = tuple((key.lower(), value) for key, value in (headers or {}).items())
         self._compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
         self._timeout_s = timeout_s
         self._credentials = credentials
+        self._server_name = server_name
+        self._used: grpc.ChannelCredentials | None = None
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def export(self, body: bytes) -> Verdict:
         """See `Client`."""
+        credentials = None if self._credentials is None else self._credentials()
+        if credentials is not self._used:
+            await self.close()
+            self._used = credentials
         verdict: Verdict | None = None
         for endpoint in self._endpoints:
             # no (de)serializers: bytes in, bytes out
@@ -111,17 +122,19 @@ class GrpcClient:
     def _channel(self, endpoint: str) -> grpc.aio.Channel:
         channel = self._channels.get(endpoint)
         if channel is None:
-            options = [
+            options: list[tuple[str, str | int]] = [
                 ("grpc.enable_retries", 0),  # the dispatcher's business
                 ("grpc.initial_reconnect_backoff_ms", 500),
                 ("grpc.max_reconnect_backoff_ms", 5_000),  # the default is two minutes after a server came back
                 ("grpc.keepalive_time_ms", 310_000),  # servers allow a ping in five minutes by default
                 ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
             ]
-            if self._credentials is None:
+            if self._server_name is not None:
+                options.append(("grpc.ssl_target_name_override", self._server_name))
+            if self._used is None:
                 channel = grpc.aio.insecure_channel(endpoint, options=options)
             else:
-                channel = grpc.aio.secure_channel(endpoint, self._credentials, options=options)
+                channel = grpc.aio.secure_channel(endpoint, self._used, options=options)
             self._channels[endpoint] = channel
         return channel
 
@@ -130,7 +143,7 @@ class GrpcClient:
 class HttpClient:
     """`POST {endpoint}/v1/logs` in protobuf, to the first of `endpoints` (base URLs) that can be reached.
 
-    `tls`: for https; None = the system's certificate authorities.
+    `tls`: gives the context for https; asked at each request. None = the system's certificate authorities.
     """
 
     def __init__(
@@ -141,7 +154,8 @@ class HttpClient:
         gzip: bool = True,
         timeout_s: float = 10.0,
         connect_timeout_s: float = 5.0,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        server_name: str | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._urls = tuple(endpoint.rstrip("/") + "/v1/logs" for endpoint in endpoints)
@@ -151,6 +165,7 @@ class HttpClient:
         self._gzip = gzip
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_timeout_s)
         self._tls = tls
+        self._server_name = server_name
         self._now_s = now_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -186,9 +201,15 @@ class HttpClient:
             self._session = aiohttp.ClientSession(
                 timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True),
             )
-        async with self._session.post(url, data=io.BytesIO(body), headers=self._headers, allow_redirects=False) as response:
+        async with self._session.post(
+            url,
+            data=io.BytesIO(body),
+            headers=self._headers,
+            allow_redirects=False,
+            ssl=True if self._tls is None else self._tls(),
+            server_hostname=self._server_name,
+        ) as response:
             answer = await _limited(response)
             media_type = response.content_type
             if 200 <= response.status < 300:
@@ -331,10 +352,11 @@ def make_client(
     headers: Mapping[str, str],
     gzip: bool,
     timeout_s: float,
-    tls: ssl.SSLContext | None = None,
-    credentials: grpc.ChannelCredentials | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    credentials: Callable[[], grpc.ChannelCredentials] | None = None,
+    server_name: str | None = None,
 ) -> Client:
     """The client of a protocol. `tls` is for http, `credentials` for grpc."""
     if protocol == "grpc":
-        return GrpcClient(endpoints, headers=headers, gzip=gzip, timeout_s=timeout_s, credentials=credentials)
-    return HttpClient(endpoints, headers=headers, gzip=gzip, timeout_s=timeout_s, tls=tls)
+        return GrpcClient(endpoints, headers=headers, gzip=gzip, timeout_s=timeout_s, credentials=credentials, server_name=server_name)
+    return HttpClient(endpoints, headers=headers, gzip=gzip, timeout_s=timeout_s, tls=tls, server_name=server_name)

@@ -94,6 +94,11 @@ class Door:
             step = await self._shake_hands(handshake, reader, writer)
         except OSError as error:
             raise TurnedAway("eof", writer=writer) from error
+        except TurnedAway:
+            raise
+        except BaseException:  # cancelled, or out of time
+            writer.transport.abort()
+            raise
         if step.refusal is not None:
             self.refusals.refused(peer, step.refusal.reason, step.refusal.detail)
             raise TurnedAway("refused", writer=writer, answer=step.send, delay_s=self._delay_s(peer))

@@ -132,7 +132,8 @@ class Session:
     async def _served(self, first: bytes) -> str:
         """The session of a peer that is in, from open to closed; what ended it."""
         server = self._server
-        self._writer.transport.set_write_buffer_limits(high=0)  # so that each ack leaves before the next is written
+        # So that each ack leaves before the next is written. Not 0: asyncio's TLS holds its writer then with nothing to send.
+        self._writer.transport.set_write_buffer_limits(high=1)
         acknowledging = asyncio.get_running_loop().create_task(self._acknowledge())
         reason = "cancelled"
         try:
@@ -144,8 +145,10 @@ class Session:
                 reason = "not_acknowledged"
             if self._unacked or self._frames.buffered_bytes or reason in ("bad_frame", "not_acknowledged", "cancelled"):
                 self._clean = False
-            await self._give_up(acknowledging)
-            server.intake.close_session(self._id, clean=self._clean)
+            try:
+                await self._give_up(acknowledging)
+            finally:  # also if the server closes just now
+                server.intake.close_session(self._id, clean=self._clean)
         if reason != "evicted":
             self._writer.close()
             with contextlib.suppress(OSError, TimeoutError):
@@ -173,13 +176,15 @@ class Session:
         """End what still runs (nothing, after a normal end) and give all room back."""
         for task in (acknowledging, *self._running):
             task.cancel()
-        await asyncio.gather(acknowledging, *self._running, return_exceptions=True)
-        while not self._jobs.empty():
-            job = self._jobs.get_nowait()
-            if job is not None and job.held is not None:
-                await job.held.aclose()
-        if self._held is not None:
-            await self._held.aclose()
+        try:
+            await asyncio.gather(acknowledging, *self._running, return_exceptions=True)
+        finally:
+            while not self._jobs.empty():
+                job = self._jobs.get_nowait()
+                if job is not None and job.held is not None:
+                    await job.held.aclose()
+            if self._held is not None:
+                await self._held.aclose()
 
     # -- reading -----------------------------------------------------------------------------------------------------------------
     async def _receive(self, first: bytes) -> str:

@@ -26,6 +26,7 @@ from typing import Protocol
 from esa_tls import telemetry
 from esa_tls.core.batch import Batch
 from esa_tls.errors import FrameTooLarge, JournalError, MalformedMessage
+from esa_tls.runtime.refusals import Refusals
 from esa_tls.wire.fluent_decode import Rejected
 from esa_tls.wire.otlp_decode import ProtobufReader
 from esa_tls.wire.otlp_json import JsonReader
@@ -76,7 +77,10 @@ class Busy(Exception):
 
 
 class Receiver:
-    """One source's way from request bytes to an answer. `name`: the source's; `token`: what senders have to show, if anything."""
+    """One source's way from request bytes to an answer.
+
+    `name`: the source's. `token`: what senders have to show, if anything; `refusals`: who hears of those that do not.
+    """
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class Receiver:
         name: str,
         otlp: OtlpSettings,
         token: str | None = None,
+        refusals: Refusals | None = None,
         answer_within_s: float = 4.0,
         now_s: Callable[[], float] = time.time,
     ) -> None:
@@ -97,6 +102,7 @@ class Receiver:
         self._protobuf = ProtobufReader(otlp, origins)
         self._json = JsonReader(otlp, origins)
         self._expected = None if token is None else f"Bearer {token}".encode()
+        self._refusals = refusals
         self._now_s = now_s
         self._flights = _Flights(intake)
         self._logged: set[str] = set()
@@ -105,13 +111,16 @@ class Receiver:
         """When a request that comes now has to be answered, on the event loop's clock."""
         return asyncio.get_running_loop().time() + self.answer_within_s
 
-    def unauthorised(self, given: str | bytes | None) -> Answer | None:
-        """What to answer to this `authorization`; None if it is right. Compares in constant time."""
+    def unauthorised(self, given: str | bytes | None, *, peer: str) -> Answer | None:
+        """What to answer to this `authorization` of `peer`; None if it is right. Compares in constant time."""
         if self._expected is None:
             return None
         shown = given.encode("utf-8", "surrogateescape") if isinstance(given, str) else given or b""
         if hmac.compare_digest(shown, self._expected):
             return None
+        if self._refusals is not None:
+            reason, detail = ("wrong_token", "its bearer token is wrong") if shown else ("no_token", "it shows no bearer token")
+            self._refusals.refused(peer, reason, detail)
         return Answer(code=UNAUTHENTICATED, message="the bearer token is missing or wrong")
 
     @asynccontextmanager

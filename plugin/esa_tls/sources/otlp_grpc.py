@@ -21,6 +21,7 @@ import grpc.aio
 import msgspec
 
 from esa_tls import telemetry
+from esa_tls.runtime.refusals import Refusals
 from esa_tls.sources.otlp import Intake, Receiver
 from esa_tls.wire.otlp_lines import OtlpSettings
 from esa_tls.wire.otlp_status import OK, PROTOBUF, Answer, response_body, retry_trailers
@@ -59,6 +60,7 @@ class OtlpGrpcServer:
         otlp: OtlpSettings | None = None,
         credentials: grpc.ServerCredentials | None = None,
         token: str | None = None,
+        refusals: Refusals | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings or GrpcSettings()
@@ -69,6 +71,7 @@ class OtlpGrpcServer:
             name=self.settings.name,
             otlp=otlp or OtlpSettings(source=self.settings.name),
             token=token,
+            refusals=refusals,
             answer_within_s=self.settings.answer_within_s,
             now_s=now_s,
         )
@@ -134,7 +137,7 @@ class OtlpGrpcServer:
     async def _take(self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes], peer: str) -> Answer:
         deadline_s = self._receiver.deadline_s()
         given = next((value for key, value in context.invocation_metadata() or () if key == "authorization"), None)
-        refused = self._receiver.unauthorised(given)
+        refused = self._receiver.unauthorised(given, peer=peer)
         if refused is not None:
             return refused
         async with self._receiver.room(len(request), deadline_s=deadline_s):

@@ -26,6 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from esa_tls import telemetry
 from esa_tls.errors import FrameTooLarge, MalformedMessage
+from esa_tls.runtime.refusals import Refusals
 from esa_tls.sources.otlp import RETRY_AFTER_S, Busy, Intake, Receiver
 from esa_tls.wire.fluent_inflate import BadCompression, InflatedTooLarge, inflate
 from esa_tls.wire.otlp_lines import OtlpSettings
@@ -60,6 +61,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int = 1024
     small_body_bytes: int = 256 << 10
     """Bytes of an incomplete body that a connection may hold without a reservation."""
+    lingering_s: float = 5.0
+    """How long the rest of a refused body is read and thrown away, so that the sender sees the answer."""
 
 
 class OtlpHttpServer:
@@ -74,6 +77,7 @@ class OtlpHttpServer:
         otlp: OtlpSettings | None = None,
         tls: ssl.SSLContext | None = None,
         token: str | None = None,
+        refusals: Refusals | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings or HttpSettings()
@@ -85,6 +89,7 @@ class OtlpHttpServer:
             name=self.settings.name,
             otlp=otlp or OtlpSettings(source=self.settings.name),
             token=token,
+            refusals=refusals,
             answer_within_s=self.settings.answer_within_s,
             now_s=now_s,
         )
@@ -106,7 +111,7 @@ class OtlpHttpServer:
             access_log=None,
             auto_decompress=False,  # it has no cap
             keepalive_timeout=settings.idle_timeout_s,
-            lingering_time=5.0,
+            lingering_time=settings.lingering_s,
         )
         self._listener = await asyncio.get_running_loop().create_server(self._protocol, settings.host, settings.port, ssl=self._tls)
 
@@ -156,11 +161,11 @@ class OtlpHttpServer:
         if encoding not in _ENCODINGS:
             return _plain(415, "expected Content-Encoding gzip, zstd or none")
         peer = request.remote or ""
-        answer = await self._receiver.answered(self._take(request, media_type, _ENCODINGS[encoding], peer), peer=peer)
+        answer = await self._receiver.answered(self._take(request, media_type, _ENCODINGS[encoding], peer=peer), peer=peer)
         return _response(answer, media_type, whole=request.content.is_eof())
 
-    async def _take(self, request: web.BaseRequest, media_type: str, algorithm: str | None, peer: str) -> Answer:
-        refused = self._receiver.unauthorised(request.headers.get("Authorization"))
+    async def _take(self, request: web.BaseRequest, media_type: str, algorithm: str | None, *, peer: str) -> Answer:
+        refused = self._receiver.unauthorised(request.headers.get("Authorization"), peer=peer)
         if refused is not None:
             return refused
         async with AsyncExitStack() as held:

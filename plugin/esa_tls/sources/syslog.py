@@ -31,6 +31,7 @@ from esa_tls import telemetry
 from esa_tls.core.batch import Batch, Origin
 from esa_tls.runtime.refusals import Refusals
 from esa_tls.runtime.streams import SHUTDOWN_TIMEOUT_S, Address, Listener, listen, open_streams, peer_name
+from esa_tls.runtime.tls import HANDSHAKE, Handshake
 from esa_tls.wire.syslog import Framing, Limits, Messages, StreamReader, runs_of
 
 __all__ = ["Allowed", "Intake", "SyslogServer", "SyslogSettings", "address_of"]
@@ -159,6 +160,9 @@ class SyslogServer:
 
     async def drain(self) -> None:
         """Stop accepting, read what is there already, wait until it is durable, and close."""
+        if self._listener is not None and not self.draining:
+            # Who is connected as the system sees it, and not yet accepted here, may have sent already.
+            await asyncio.sleep(DRAIN_QUIET_S)
         self.draining = True
         if self._listener is not None:
             self._listener.close()
@@ -224,6 +228,14 @@ class _Ended(Exception):
         self.reason = reason
 
 
+class _Secured(asyncio.StreamReaderProtocol):
+    """Reads a connection under TLS, whose transport it may hear of after the peer's end."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # TLS cannot be half closed
+
+
 class _Session:
     """One sender's connection."""
 
@@ -259,9 +271,7 @@ class _Session:
         reason, clean = "cancelled", False
         try:
             try:
-                self._reader, self._writer = await open_streams(
-                    self._transport, tls=server.tls, handshake_timeout_s=settings.handshake_timeout_s, limit=settings.read_bytes
-                )
+                self._reader, self._writer = await self._enter()
             except TimeoutError:
                 reason = "handshake"
                 server.refusals.refused(self._peer, "handshake_timeout", f"no TLS handshake within {settings.handshake_timeout_s:g} s")
@@ -286,6 +296,37 @@ class _Session:
                 server.intake.close_session(self._id, clean=clean)
             server.count(telemetry.SESSIONS_CLOSED, reason="not_committed" if self._failed else reason)
             (self._transport if self._writer is None else self._writer.transport).abort()
+
+    async def _enter(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Begin to read, after the TLS handshake if there is to be one. Raises TimeoutError or another OSError, as `open_streams`."""
+        settings, tls, loop = self._server.settings, self._server.tls, asyncio.get_running_loop()
+        if tls is None:
+            return await open_streams(self._transport, tls=None, handshake_timeout_s=0, limit=settings.read_bytes)
+        # `open_streams` takes a connection that is closed when we come to look at it for one that failed. Here it may be a sender that
+        # said what it had to say and left: what it said has been read by then.
+        reader = asyncio.StreamReader(limit=settings.read_bytes, loop=loop)
+        protocol = _Secured(reader, loop=loop)
+        handshake = Handshake(self._peer)
+        token = HANDSHAKE.set(handshake)
+        try:
+            secured = await loop.start_tls(
+                self._transport,
+                protocol,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=settings.handshake_timeout_s,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            )
+        except ConnectionAbortedError as error:  # asyncio's word for a handshake that took too long
+            if handshake.refused:
+                raise
+            raise TimeoutError from error
+        finally:
+            HANDSHAKE.reset(token)
+        if secured is None:
+            raise ConnectionAbortedError
+        protocol.connection_made(secured)
+        return reader, asyncio.StreamWriter(secured, protocol, reader, loop)
 
     def wake(self) -> None:
         """End a wait for bytes, if there is one: something happened that its reader has to look at."""

@@ -279,9 +279,12 @@ class SyslogUdpServer:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            while self._arrived:
+            left = len(self._arrived)  # what comes meanwhile is gathered again, or a fast sender would get a batch for each few lines
+            while left > 0 and self._arrived:
                 await self._slots.acquire()
+                before = len(self._arrived)
                 batches, n_bytes = self._take()
+                left -= before - len(self._arrived)
                 reserved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 task = asyncio.get_running_loop().create_task(self._durable(batches, n_bytes, reserved))
                 self._running.add(task)

@@ -11,6 +11,7 @@ Rules of this file:
 from __future__ import annotations
 
 import hmac
+import ssl
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
@@ -33,6 +34,7 @@ class WebServer:
         port: int,
         reasons_not_ready: Callable[[], Sequence[str]],
         metrics_token: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Take everything it shows; `port` 0 takes a free one. `reasons_not_ready` is asked at each request, and empty means ready."""
         self._counters = counters
@@ -40,6 +42,7 @@ class WebServer:
         self._port = port
         self._reasons_not_ready = reasons_not_ready
         self._expected = None if metrics_token is None else f"Bearer {metrics_token}".encode()
+        self._tls = tls
         self._runner: web.AppRunner | None = None
 
     @property
@@ -57,7 +60,7 @@ class WebServer:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            await web.TCPSite(runner, self._host, self._port, ssl_context=self._tls).start()
         except OSError:
             await runner.cleanup()
             raise

@@ -128,8 +128,8 @@ def _read(resource: Resource, records: Iterable[bytes], ways: dict[bytes, Way]) 
                         if more > 127:
                             break
                         inner += (more - 1) << 7
-                    if data[start] not in (0x0A, 0x3A) or first + inner != start + size or text is not None:
-                        break  # a body that is neither string nor bytes, or has two values
+                    if data[start] not in (0x0A, 0x3A) or first + inner != start + size:
+                        break  # a body that is neither string nor bytes
                     text = data[first : start + size]
                 elif tag == 0x32:
                     attributes += data[at : start + size]

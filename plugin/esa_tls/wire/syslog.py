@@ -5,9 +5,8 @@ The core gets a message byte for byte, PRI and BOM included, but without its lin
 
 Rules of this file:
 
-1. On a stream the framing is found out for each frame (6.2): `MSG-LEN SP <` is octet counting, everything else is text up to its end.
-   A count has one to seven digits and no leading zero. The `<` of the priority (or a BOM) has to follow, which rsyslog does not ask
-   for: or `2019 Sep 28 16:13:51 ...`, a known form of the log, would be read as a message of 2,019 octets.
+1. On a stream the framing is found out for each frame (6.2): `MSG-LEN SP` is octet counting, everything else is text up to its end. A
+   count has one to seven digits and no leading zero, and is no year: `2019 Sep 28 16:13:51 ...`, a known form of the log, is text.
 2. Text ends at LF. At NUL it ends only as long as the session has shown no LF: afterwards a NUL is part of a line, or a NUL in a
    subject would make a line out of what follows it. Settings can fix the framing altogether.
 3. Octet counting is believed: a LF inside such a message, as in a datagram, is part of its line. What follows a counted message must
@@ -36,10 +35,11 @@ LINE_ENDS = b"\r\n\0"
 """Stripped from the end of a message: LF, CRLF and NUL occur in all transports, and syslog-ng counts its LF in."""
 
 _COUNT = re.compile(rb"([1-9][0-9]{0,6}) ")
-_COUNT_BEGUN = re.compile(rb"[1-9][0-9]{0,6} ?")
+_COUNT_BEGUN = re.compile(rb"[1-9][0-9]{0,6} ?|(?:19|20)[0-9]{2} [A-Z][a-z]{0,2}")
+"""What a frame may be so far when its next octets have to tell whether it has a count."""
+_DECIDED_BYTES = 9
+_YEAR = re.compile(rb"(?:19|20)[0-9]{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ")
 _NUL, _LF, _ZERO, _ONE, _NINE, _PRIORITY = b"\x00\n019<"
-_BEGINS = b"<\xef"
-"""First octets of a message: a priority, or a BOM before one."""
 _MAY_FOLLOW = b"<\xef\r\0"
 """First octets of what may stand behind a counted message, beside a further count: text, or what is left of a line end."""
 
@@ -182,9 +182,9 @@ class StreamReader:
                 continue
             if self._counts and _ONE <= first <= _NINE:
                 match = _COUNT.match(data, at)
-                if (match is None or match.end() == size) and _COUNT_BEGUN.fullmatch(data, at):
+                if size - at < _DECIDED_BYTES and _COUNT_BEGUN.fullmatch(data, at):
                     return self._keep(data[at:], "undecided")
-                if match is not None and (data[match.end()] in _BEGINS or not self._texts):
+                if match is not None and not (self._texts and match.end() - at == 5 and _YEAR.match(data, at)):
                     count = int(match[1])
                     start, stop = match.end(), match.end() + min(count, max_bytes)
                     if stop > size:

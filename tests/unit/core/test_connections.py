@@ -148,6 +148,7 @@ def test_3_1_row_5_mail_without_a_tls_line(new: str, mail: str, close: str) -> N
 def test_3_1_row_5_a_late_opening_line_is_no_beginning() -> None:
     """`New SMTP ICID` after mail was started does not show that nothing came before."""
     assert brief(MAIL_I, NEW_I, CLOSE_I) == ("unknown", "gap")
+    assert outcome_of(MAIL_I, NEW_I, CLOSE_I)["cisco_esa"]["connection"]["start_seen"] is False
 
 
 # ---- row 6: STARTTLS command not supported, then mail
@@ -187,7 +188,10 @@ def test_3_1_row_7_clean_end_with_neither(new: str, hat: str, close: str) -> Non
         (("ICID 70 Receiving Failed: Connection limit exceeded",), "error", False),
         (
             (
-                "ICID 70 Connection from 198.51.100.7 on interface A (192.0.2.1) lost after 9 seconds (DNS query took 1 seconds), before any commands were received",
+                (
+                    "ICID 70 Connection from 198.51.100.7 on interface A (192.0.2.1) lost after 9 seconds (DNS query took 1 seconds), "
+                    "before any commands were received"
+                ),
             ),
             "lost",
             True,
@@ -209,7 +213,10 @@ def test_3_1_row_8_other_ends_are_unknown_for_good_in(ends: tuple[str, ...], end
     ("last", "end"),
     [
         (
-            "Connection Error: DCID 80 domain: example.org IP: 203.0.113.25 port: 25 details: EOF interface: 192.0.2.1 reason: network error",
+            (
+                "Connection Error: DCID 80 domain: example.org IP: 203.0.113.25 port: 25 details: EOF interface: 192.0.2.1 "
+                "reason: network error"
+            ),
             "error",
         ),
         ("SMTP client connection killed DCID: 80", "killed"),

@@ -175,7 +175,10 @@ def test_odd_lines() -> None:
 def test_lines_are_not_much_longer_than_in_json() -> None:
     """Dotted names repeat what JSON nests; still a record is at most half as long again."""
     made = sealed(line for _, line in simulate(SimulationSettings(seed=3, messages=300)))
-    size = {encoding: sum(len(body) for row in made.rows if (row.cls, row.encoding) == ("line", encoding) for _, _, body in row.segments) for encoding in ("json", "otlp")}
+    size = {
+        encoding: sum(len(body) for row in made.rows if (row.cls, row.encoding) == ("line", encoding) for _, _, body in row.segments)
+        for encoding in ("json", "otlp")
+    }
     assert size["otlp"] < 1.5 * size["json"]
 
 
@@ -184,7 +187,13 @@ def test_whose_a_segment_is() -> None:
     made = sealed([b"Mon Apr 17 19:56:22 2023 Info: MID 5 Subject 'x'"])
     body = next(row for row in made.rows if row.encoding == "otlp").segments[0][2]
     assert appliance_of(body) == "esa1"
-    for wrong in (b"", b"\x12\x00", b"\x12\x02\x09\x00", ScopeLogs(log_records=[LogRecord(severity_number=9)]).SerializeToString(), body[:20]):
+    for wrong in (
+        b"",
+        b"\x12\x00",
+        b"\x12\x02\x09\x00",
+        ScopeLogs(log_records=[LogRecord(flags=9)]).SerializeToString(),
+        body[:20],
+    ):
         with pytest.raises(MalformedMessage):
             appliance_of(wrong)
 

@@ -263,3 +263,48 @@ def test_3_2_failed_after_clear_mail_out_contradicts() -> None:
     tls = driver.delivery(90)["cisco_esa"]["tls"]
     assert (tls["outcome"], tls["evidence"], tls["in_clear"]) == ("failed", "line", True)
     assert driver.delivery(90)["cisco_esa"]["flags"] == ["contradiction"]
+
+
+# ---- what else rests on absence
+
+
+@pytest.mark.parametrize(
+    ("line", "certain"),
+    [
+        ("ICID 70 TLS failed: [Errno 54] Connection reset by peer", False),
+        ("ICID 70 TLS was required but remote host did not initiate it", False),
+        ("DCID 80 TLS failed: [Errno 54] Connection reset by peer", False),
+        ("DCID 80 TLS failed: STARTTLS unexpected response", True),
+        ("DCID 80 IP 203.0.113.25 TLS was required but could not be successfully negotiated", True),
+    ],
+)
+def test_3_2_failed_rests_on_the_absence_of_a_success_line(line: str, certain: bool) -> None:
+    """A lost success line before it would make it a broken session: over a lossy source only what ends STARTTLS for good is sure."""
+
+    def evidence_of(driver: Driver) -> str:
+        (record,) = driver.feed(at(QUIET + 30, "ICID 70 close" if "ICID" in line else "DCID 80 close")).end().kind("connection")
+        assert record["cisco_esa"]["tls"]["outcome"] == "failed"
+        return str(record["cisco_esa"]["tls"]["evidence"])
+
+    new = NEW if "ICID" in line else NEW_D
+    assert evidence_of(begun().feed(at(QUIET + 10, new, line))) == "line"
+    lossy = begun().feed(at(QUIET + 10, new, line), origin=UDP)
+    assert evidence_of(lossy) == ("line" if certain else "absence_lossy")
+    assert lossy.line(line)["cisco_esa"]["tls"]["evidence"] == ("line" if certain else "absence_lossy")
+    broken = begun().feed(at(QUIET + 10, new, line))
+    broken.pipeline.break_feed("esa1")
+    assert evidence_of(broken) == ("line" if certain else "absence_lossy")
+    assert evidence_of(begun(starts_broken=True).feed(at(QUIET + 10, new, line)).restart()) == "line", "senders go on where they were"
+    assert evidence_of(Driver(starts_broken=True).feed(at(QUIET + 10, new, line))) == "line", "the same at the very first start"
+
+
+def test_3_2_a_late_pending_line_is_not_given_to_a_newer_attempt() -> None:
+    """A chunk that comes late says when RID 0 was to be tried again, after it has been: not a line of the newer attempt's DCID."""
+    pending = "MID 90 to RID [0] pending till Mon Nov 24 01:00:00 2025"
+    driver = begun().feed(at(QUIET + 10, "Start MID 90 ICID 0", "Delivery start DCID 80 MID 90 to RID [0]"))
+    driver.feed(at(QUIET + 11, "Delayed: DCID 80 MID 90 to RID 0 - 4.1.0 - x")).feed(
+        at(QUIET + 200, "Delivery start DCID 81 MID 90 to RID [0]")
+    )
+    driver.feed(at(QUIET + 11, pending)).feed(at(QUIET + 100, pending + " [Default]")).end()
+    assert driver.line(pending)["cisco_esa"]["dcid"] == 80
+    assert "connection" not in driver.line(pending + " [Default]")["cisco_esa"]

@@ -19,6 +19,8 @@ SUCCESS = {"outcome": "success", "in_clear": False, "protocol": "TLSv1.2", "ciph
 NONE = {"outcome": "none", "in_clear": True}
 FAILED = {"outcome": "failed", "in_clear": True, "failure": {"class": "other", "reason": "STARTTLS unexpected response"}}
 
+LEFT = "left in clear text for 2 recipients at example.org"
+
 EXAMPLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {**INBOUND, "tls": SUCCESS, "connection": {"end": "close", "message_count": 2}},
@@ -35,9 +37,16 @@ EXAMPLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"destination": {"ip": "2001:db8::1", "port": 25}},
         "Outbound connection DCID 7 to 2001:db8::1 port 25: no TLS; 1 message; ended by epoch reset.",
     ),
-    ({**OUTBOUND, "tls": {"outcome": "unknown"}, "connection": {"end": "lost", "lost": True}}, {}, "Outbound connection DCID 7: TLS unknown; no message; ended by lost."),
     (
-        {"record": "delivery", "mid": 3, "dcid": 7, "rids": [0], "tls": SUCCESS, "delivery": {"result": "delivered", "response": "ok: queued"}, "envelope": {"to": ["a@example.org"]}},
+        {**OUTBOUND, "tls": {"outcome": "unknown"}, "connection": {"end": "lost", "lost": True}},
+        {},
+        "Outbound connection DCID 7: TLS unknown; no message; ended by lost.",
+    ),
+    (
+        {
+            "record": "delivery", "mid": 3, "dcid": 7, "rids": [0], "tls": SUCCESS,
+            "delivery": {"result": "delivered", "response": "ok: queued"}, "envelope": {"to": ["a@example.org"]},
+        },
         {"destination": {"ip": "192.0.2.9", "port": 25}},
         "MID 3 for a@example.org: delivered over DCID 7 to 192.0.2.9 port 25 under TLS: ok: queued.",
     ),
@@ -53,11 +62,11 @@ EXAMPLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         {
-            **{"record": "message", "mid": 3, "posture": "exposed", "message": {"end": "finished"}, "reception": {"tls": SUCCESS}},
-            **{"envelope": {"from": "a@example.com", "to": ["b@example.org"]}, "clear": {"recipient_count": 2, "domains": ["example.org"]}},
+            "record": "message", "mid": 3, "posture": "exposed", "message": {"end": "finished"}, "reception": {"tls": SUCCESS},
+            "envelope": {"from": "a@example.com", "to": ["b@example.org"]}, "clear": {"recipient_count": 2, "domains": ["example.org"]},
         },
         {},
-        "MID 3 from a@example.com to b@example.org: exposed (received under TLS, left in clear text for 2 recipients at example.org); finished.",
+        f"MID 3 from a@example.com to b@example.org: exposed (received under TLS, {LEFT}); finished.",
     ),
     ({"record": "message", "mid": 3, "posture": "unknown", "message": {"end": "stream_end"}}, {}, "MID 3: unknown; stream end."),
     (
@@ -82,11 +91,15 @@ def test_a_line_is_its_own_sentence() -> None:
 def test_every_simulated_summary_has_a_sentence_on_one_line() -> None:
     """Whatever the record holds: one line, a full stop, no None and no empty brackets."""
     pipeline = Pipeline(CoreSettings(), DictState(), encodings=("json",), now_s=1.7e9)
-    pipeline.feed(Batch([Run(Origin(tag="esa1"), [line for _, line in simulate(SimulationSettings(seed=5, messages=300))])], 1), now_s=1.7e9)
+    pipeline.feed(
+        Batch([Run(Origin(tag="esa1"), [line for _, line in simulate(SimulationSettings(seed=5, messages=300))])], 1), now_s=1.7e9
+    )
     pipeline.end_stream()
     made = pipeline.seal()
     assert made is not None
-    texts = [sentence(json.loads(line)) for row in made.rows if row.cls == "summary" for _, _, body in row.segments for line in body.splitlines()]
+    texts = [
+        sentence(json.loads(line)) for row in made.rows if row.cls == "summary" for _, _, body in row.segments for line in body.splitlines()
+    ]
     assert len(texts) > 500
     for text in texts:
         assert text.endswith(".")

@@ -73,10 +73,13 @@ def test_an_interrupt_ends_the_sidecar(tmp_path: Path) -> None:
     watchdog.start()
     assert process.stdout is not None
     web = ""
+    interrupted = False
     for line in process.stdout:
         web = line.partition("metrics: http://")[2].partition("/metrics")[0] or web
-        if line.startswith("The sidecar goes on"):
+        if line.startswith("The sidecar goes on") and not interrupted:
+            interrupted = True
             process.send_signal(signal.SIGTERM)
+    process.stdout.close()
     code = process.wait()
     watchdog.cancel()
 

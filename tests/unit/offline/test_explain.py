@@ -18,6 +18,7 @@ from esa_tls.offline.explain_story import Section, Story
 from esa_tls.offline.explain_tls import Statement
 from esa_tls.offline.scan import ScanSettings
 from esa_tls.offline.simulate import SimulationSettings, simulate
+from esa_tls.offline.terminal import Reading
 
 CORPUS = Path(__file__).parents[2] / "corpus"
 GOLDEN = Path(__file__).parents[2] / "golden" / "offline"
@@ -282,24 +283,32 @@ def test_equal_numbers_of_two_appliances_are_two_stories(log: Callable[..., Path
 
 def test_equal_numbers_of_two_lives_are_two_stories(log: Callable[..., Path]) -> None:
     """After a reset of the counters the same MID is another message, and the titles say which life is meant."""
-    old = [at(n, f"Start MID {9000 + n} ICID 0") for n in range(3)] + [at(4, "Start MID 30 ICID 0"), at(4, "Start MID 9999 ICID 0")]
-    new = [at(10 + n, f"Start MID {1 + n} ICID 0") for n in range(40)]
-    answer = explain([log(*old, *new)], mid=30)
+    opened = "New SMTP ICID {} interface Data 1 (192.0.2.1) address 198.51.100.{} reverse dns host unknown verified no"
+    old = [at(4, opened.format(30, 7)), at(4, "Start MID 30 ICID 30"), at(4, opened.format(9998, 8)), at(4, "Start MID 9999 ICID 9998")]
+    new = [line for n in range(1, 41) for line in (at(10 + n, opened.format(n, 9)), at(10 + n, f"Start MID {n} ICID {n}"))]
+    path = log(*old, *new)
+    answer = explain([path], mid=30)
 
     assert [story.title for story in answer.stories] == [
         "MID 30 on mail, life 1 of its counters",
         "MID 30 on mail, life 2 of its counters",
     ]
+    assert ["198.51.100.7" in story.summary for story in answer.stories] == [True, False]
+    stories = explain([path], icid=30).stories
+    assert [story.summary.partition(":")[0] for story in stories] == ["From 198.51.100.7", "From 198.51.100.9"]
+    assert [len(section_of(story, "Mail on it (1)").statements) for story in stories] == [1, 1]
 
 
 def test_a_line_under_a_second_log_name_is_shown_once(log: Callable[..., Path]) -> None:
     """The copy of another subscription of the same log is not told again."""
     opened, started = OPENED[30:], STARTED[30:]
-    lines = [f"<22>Nov 24 10:00:00 esa1 {name}: Info:{text}" for text in (opened, started) for name in ("mail_logs", "mail_copy")]
+    said = (opened, " ICID 7 TLS failed", started)
+    lines = [f"<22>Nov 24 10:00:00 esa1 {name}: Info:{text}" for text in said for name in ("mail_logs", "mail_copy")]
     (story,) = explain([log(*lines)], mid=9, settings=ScanSettings(year=2025)).stories
 
     assert statement_of(story, "connected to interface").lines == [lines[0]]
-    assert statement_of(story, "received in CLEAR TEXT").lines == [lines[2]]
+    assert statement_of(story, "TLS failed").lines == [lines[2]]
+    assert statement_of(story, "received in CLEAR TEXT").lines == [lines[4]]
 
 
 def test_consolidated_events_belong_to_the_story() -> None:
@@ -385,14 +394,16 @@ def test_proof_lines_are_lines_of_the_log_that_name_it(simulated: Path) -> None:
 def test_files_are_read_again_until_the_story_is_whole(simulated: Path) -> None:
     """With a window far too small to look back in, the same story comes out of several passes."""
     mids = [one["cisco_esa"]["mid"] for one in simulation()[1] if one["cisco_esa"].get("child_kind") or one["cisco_esa"].get("child_mids")]
+    heard: list[Reading] = []
     for mid in mids[:8]:
         whole = explain([simulated], mid=mid)
-        pieced = explain([simulated], mid=mid, window_lines=10, window_records=3)
+        pieced = explain([simulated], mid=mid, window_lines=10, window_records=3, progress=heard.append)
         for answer in (whole, pieced):
             for story in answer.stories:
                 for record in story.records:
                     record["event"].pop("created", None)
         assert pieced == whole
+    assert {reading.what for reading in heard} == {"reading", "reading again"}
 
 
 def test_standard_input_says_when_something_may_be_missing(simulated: Path) -> None:

@@ -22,7 +22,7 @@ from esa_tls.core.state import DictState
 from esa_tls.errors import ConfigError
 from esa_tls.offline import scan as scanning
 from esa_tls.offline.demo import SAMPLE
-from esa_tls.offline.files import DEFAULT_MAX_LINE_BYTES
+from esa_tls.offline.files import DEFAULT_MAX_LINE_BYTES, open_lines
 from esa_tls.offline.scan import ScanSettings, appliance_names, file_appliance, scan
 from esa_tls.offline.simulate import SimulationSettings, simulate
 from esa_tls.offline.terminal import Reading
@@ -190,17 +190,21 @@ def test_a_damaged_file_gives_what_it_has_and_then_the_error(log: Callable[..., 
     """Everything before the damage becomes records, open messages included; then the error names the file."""
     content = gzip.compress(b"".join(line + b"\n" for _, line in simulate(SimulationSettings(seed=6, messages=600))))
     path = log(content[: len(content) // 2], "mail.log.gz")
+    readable: list[bytes] = []
+    with pytest.raises(OSError, match=r"mail\.log\.gz"):
+        readable.extend(open_lines(path))
     out: list[bytes] = []
 
     with pytest.raises(OSError, match=r"mail\.log\.gz"):
         out.extend(scan([path, log(SEED)], ScanSettings(appliance="esa1")))
 
     found = records(out)
-    assert len(of_kind(found, "line")) > 100
+    assert len(of_kind(found, "line")) == len(readable) > scanning.BATCH_LINES
     assert "stream_end" in {record["cisco_esa"]["message"]["end"] for record in of_kind(found, "message")}
     assert not any(record["event"]["id"].startswith("42") for record in found), "the second file was not read"
 
 
+@pytest.mark.xfail(reason="core: the flags of a run are lost where a line's prefix is cached from a run without flags", strict=True)
 def test_a_line_longer_than_allowed_is_flagged(log: Callable[..., Path]) -> None:
     """The cut line is `truncated`; the lines around it are not."""
     long = b"Mon Nov 24 10:00:00 2025 Info: MID 9 Subject 'a" + b"b" * DEFAULT_MAX_LINE_BYTES
@@ -258,7 +262,17 @@ def test_the_year_of_the_first_stamp(log: Callable[..., Path]) -> None:
     assert times(records(scan([path], ScanSettings(year=2019)))) == ["2019-12-31T23:59:58Z", "2020-01-01T00:00:03Z"]
     found = records(scan([path], ScanSettings(year=2019, timezone="Asia/Tokyo")))
     assert times(found) == ["2019-12-31T14:59:58Z", "2019-12-31T15:00:03Z"]
+    january = log(b"<22>Jan  1 00:00:00 esa1 mail_logs: Info: Start MID 9 ICID 7\n", "january.log")
+    assert times(records(scan([january], ScanSettings(year=2019)))) == ["2019-01-01T00:00:00Z"]
     assert found[0]["cisco_esa"]["flags"] == ["year_inferred"]
+
+
+@pytest.mark.xfail(reason="core: a stamp more than a day after the line before is taken for the year before", strict=True)
+def test_a_gap_of_days_does_not_change_the_year(log: Callable[..., Path]) -> None:
+    """The line before tells the year also over a long weekend."""
+    path = log(SYSLOG.replace(b"Jan  1", b"Jan  4"))
+
+    assert times(records(scan([path], ScanSettings(year=2019, reorder_window_s=0.0)))) == ["2019-12-31T23:59:58Z", "2020-01-04T00:00:03Z"]
 
 
 def test_without_a_year_the_file_time_counts(log: Callable[..., Path]) -> None:

@@ -104,6 +104,7 @@ class StoppableJournal:
         self.failures: list[JournalError] = []
         self.over_budget = False
         self.trims = 0
+        self.to_trim: list[int] = []
         self.dropped: Mapping[str, Mapping[str, int]] = {}
         self.threads: set[int] = set()
         self.under_way = 0
@@ -141,7 +142,7 @@ class StoppableJournal:
 
     def trim(self) -> int:
         self.trims += 1
-        return 0
+        return self.to_trim.pop(0) if self.to_trim else 0
 
     def drop_oldest(self, n_bytes: int) -> Mapping[str, Mapping[str, int]]:
         self.failures = []
@@ -277,6 +278,16 @@ async def test_rule_2_a_failed_commit_is_repeated_with_exactly_the_same_group() 
         assert bench.counters.value(JOURNAL_COMMIT_FAILURES, reason="full") == 5
         assert bench.counters.value(JOURNAL_COMMIT_FAILURES, reason="io") == 1
         assert bench.intake.failing is None
+
+
+async def test_rule_2_a_commit_is_repeated_at_once_when_a_trim_made_room() -> None:
+    """A sink that drains a full journal is not slowed down by pauses."""
+    async with running(Bench()) as bench:
+        bench.journal.failures = [JournalFull("no space")] * 3
+        bench.journal.to_trim = [1_000, 0, 1_000]
+        await bench.intake.submit(batch(b"a"))
+
+        assert bench.pauses == [0.2]
 
 
 async def test_rule_2_while_a_commit_fails_nothing_enters_and_nothing_is_acknowledged() -> None:
@@ -845,3 +856,38 @@ async def test_the_real_journal_takes_what_the_intake_seals(tmp_path: Path) -> N
     assert sorted(lines) == sorted(b"line %d" % n for n in range(20))
     assert all(journal.knows(key) for key in keys)
     journal.close()
+
+
+# -- those who watch -------------------------------------------------------------------------------------------------------------
+async def test_those_who_watch_see_a_group_after_its_commit_and_before_its_sender_hears() -> None:
+    """A failed commit shows nothing; then the group is shown once, on the event loop, and only then is the sender told."""
+    async with running(Bench()) as bench:
+        seen: list[tuple[list[Sealed], int, bool]] = []
+        bench.journal.failures = [JournalFull("no space"), JournalFull("no space")]
+        submitting = asyncio.create_task(bench.intake.submit(batch(b"a")))
+        bench.intake.on_durable = lambda groups: seen.append((groups, len(bench.journal.commits), submitting.done()))
+        await submitting
+
+        ((groups, commits, told),) = seen
+        assert [b"a\n"] == [body for group in groups for row in group.rows for _, _, body in row.segments]
+        assert (1, False) == (commits, told)
+
+
+async def test_those_who_watch_cannot_spoil_a_commit(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever showing a group raises, it is durable, acknowledged, and the next one is taken; a group without rows is not shown."""
+    async with running(Bench()) as bench:
+        calls = 0
+
+        def fail(_: list[Sealed]) -> None:
+            nonlocal calls
+            calls += 1
+            raise ZeroDivisionError
+
+        bench.intake.on_durable = fail
+        await bench.intake.submit(batch(b"a", key=b"k" * 16))
+        await bench.intake.submit(batch(b"b"))
+        await bench.intake.submit(batch())
+
+        assert [b"a", b"b"] == bench.journal.seen
+        assert 2 == calls
+        assert "could not be shown" in caplog.text

@@ -150,7 +150,7 @@ async def real_intake(folder: Path, counters: Counters, *, max_bytes: int = 1 <<
 @asynccontextmanager
 async def grpc_server(intake: Any, counters: Counters | None = None, **options: Any) -> AsyncIterator[OtlpGrpcServer]:
     """A running gRPC source on a free port. Options beside those of `GrpcSettings`: `token`, `credentials`, `otlp`."""
-    own = {name: options.pop(name) for name in ("token", "credentials", "otlp") if name in options}
+    own = {name: options.pop(name) for name in ("token", "credentials", "otlp", "refusals") if name in options}
     server = OtlpGrpcServer(intake, counters or Counters(), settings=GrpcSettings(port=0, **options), now_s=lambda: 1.7e9, **own)
     await server.start()
     try:
@@ -162,13 +162,20 @@ async def grpc_server(intake: Any, counters: Counters | None = None, **options: 
 @asynccontextmanager
 async def http_server(intake: Any, counters: Counters | None = None, **options: Any) -> AsyncIterator[OtlpHttpServer]:
     """A running HTTP source on a free port. Options beside those of `HttpSettings`: `token`, `tls`, `otlp`."""
-    own = {name: options.pop(name) for name in ("token", "tls", "otlp") if name in options}
+    own = {name: options.pop(name) for name in ("token", "tls", "otlp", "refusals") if name in options}
     server = OtlpHttpServer(intake, counters or Counters(), settings=HttpSettings(port=0, **options), now_s=lambda: 1.7e9, **own)
     await server.start()
     try:
         yield server
     finally:
         await server.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something to be true that tells nobody, e.g. a counter."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110 (there is nothing to wait on)
+            await asyncio.sleep(0.001)
 
 
 class Reply:
@@ -181,7 +188,15 @@ class Reply:
         self.message = message
 
 
-async def call(port: int, data: bytes, *, gzip: bool = False, headers: dict[str, str] | None = None, credentials: Any = None, timeout_s: float = TIMEOUT_S) -> Reply:
+async def call(
+    port: int,
+    data: bytes,
+    *,
+    gzip: bool = False,
+    headers: dict[str, str] | None = None,
+    credentials: Any = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Reply:
     """One gRPC Export on a channel of its own."""
     target = f"localhost:{port}" if credentials is not None else f"127.0.0.1:{port}"
     options = [("grpc.max_send_message_length", -1)]
@@ -197,12 +212,23 @@ async def call(port: int, data: bytes, *, gzip: bool = False, headers: dict[str,
 
 
 async def post(
-    port: int, data: Any, *, path: str = "/v1/logs", method: str = "POST", content_type: str = "application/x-protobuf", headers: dict[str, str] | None = None, tls: Any = None
+    port: int,
+    data: Any,
+    *,
+    path: str = "/v1/logs",
+    method: str = "POST",
+    content_type: str = "application/x-protobuf",
+    headers: dict[str, str] | None = None,
+    tls: Any = None,
 ) -> Reply:
     """One HTTP request on a connection of its own."""
     base = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
     if isinstance(data, bytes):
         data = io.BytesIO(data)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-        async with session.request(method, base + path, data=data, headers={"Content-Type": content_type, **(headers or {})}, ssl=tls or True) as response:
-            return Reply(response.status, await response.read(), dict(response.headers))
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,
+        session.request(
+            method, base + path, data=data, headers={"Content-Type": content_type, **(headers or {})}, ssl=tls or True
+        ) as response,
+    ):
+        return Reply(response.status, await response.read(), dict(response.headers))

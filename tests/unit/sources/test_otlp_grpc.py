@@ -16,7 +16,7 @@ import trustme
 from google.rpc import error_details_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
-from tests.unit.sources.otlp_servers import METHOD, MemoryIntake, call, grpc_server, real_intake
+from tests.unit.sources.otlp_servers import METHOD, MemoryIntake, call, grpc_server, real_intake, until
 from tests.unit.wire.otlp_cases import LINE, SAMPLE, request
 
 from esa_tls import telemetry
@@ -51,7 +51,8 @@ async def test_O1_the_generated_stub_understands_us() -> None:
     """opentelemetry-proto's own client stub gets an empty ExportLogsServiceResponse."""
     intake = MemoryIntake()
     async with grpc_server(intake) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        response = await LogsServiceStub(channel).Export(request({"body": "x"}))
+        stub: Any = LogsServiceStub(channel)  # type: ignore[no-untyped-call]
+        response = await stub.Export(request({"body": "x"}))
 
     assert response == ExportLogsServiceResponse()
     assert intake.lines() == [b"x"]
@@ -81,7 +82,9 @@ async def test_O5_one_record_of_three_holds_no_line() -> None:
     assert counters.value(telemetry.EVENTS_DEAD_LETTERED, source="otlp_grpc", reason="body_type") == 1
 
 
-@pytest.mark.parametrize("failure", [JournalFull("no room"), JournalError("stopped"), TimeoutError()], ids=lambda failure: type(failure).__name__)
+@pytest.mark.parametrize(
+    "failure", [JournalFull("no room"), JournalError("stopped"), TimeoutError()], ids=lambda failure: type(failure).__name__
+)
 async def test_O6_not_durable_is_unavailable_with_both_retry_infos(failure: Exception) -> None:
     """UNAVAILABLE, and when to come again under the key that the Collector reads and under the one that opentelemetry-python reads."""
     intake = MemoryIntake()
@@ -230,8 +233,7 @@ async def test_O13_a_resend_while_the_commit_is_under_way(tmp_path: Path) -> Non
         first = await call(server.port, of_lines(LINE, LINE + b" x"))
         assert first.code == 14
         again = asyncio.create_task(call(server.port, of_lines(LINE, LINE + b" x")))
-        while not counters.value(telemetry.BATCHES_KNOWN, source="otlp_grpc"):
-            await asyncio.sleep(0.001)
+        await until(lambda: counters.value(telemetry.BATCHES_KNOWN, source="otlp_grpc") == 1)
         intake.gate.set()
         assert (await again).code == 0
         late = await call(server.port, of_lines(LINE, LINE + b" x"))
@@ -263,8 +265,7 @@ async def test_overlapping_requests_break_the_feed(tmp_path: Path) -> None:
         assert counters.value(telemetry.FEED_BREAKS) == 0
         intake.gate.clear()
         calls = [asyncio.create_task(call(server.port, of_lines(LINE + b" %d" % n))) for n in (7, 8)]
-        while counters.value(telemetry.BATCHES, source="otlp_grpc") < 5:
-            await asyncio.sleep(0.001)
+        await until(lambda: counters.value(telemetry.BATCHES, source="otlp_grpc") == 5)
         intake.gate.set()
         assert [0, 0] == [(await one).code for one in calls]
         await intake.intake.drain()

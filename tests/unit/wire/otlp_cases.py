@@ -24,7 +24,7 @@ SAMPLE_JSON = (
     b'[{"timeUnixNano":"1441588984000000001","observedTimeUnixNano":"1441588984000000002","severityNumber":9,"body":{"stringValue":"hi"}}]}]}]}'
 )
 
-LINE = b"Mon Apr 17 19:56:22 2023 Info: New SMTP ICID 5 interface Management (10.1.1.1) address 10.1.1.209 reverse dns host unknown verified no"
+LINE = b"Mon Apr 17 19:56:22 2023 Info: New SMTP ICID 5 interface Management (10.1.1.1) address 10.1.1.209 reverse dns host x verified no"
 
 Value = str | bytes | bool | int | float | None | list[Any] | dict[str, Any]
 
@@ -153,12 +153,33 @@ _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.sa
     [LINE.decode(), LINE.decode() + "\n", "x" * 127, "x" * 128, "y" * 16383, "z" * 16384, "13 <22>hello", "<166>Mar 17 18:24:37 x: Info: a"]
 )
 _values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | _texts | st.binary(max_size=40),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts | st.sampled_from(["log", "message", "host", "ident"]), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _texts
+    | st.binary(max_size=40),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_texts | st.sampled_from(["log", "message", "host", "ident"]), inner, max_size=4)
+    ),
     max_leaves=6,
 )
 _keys = st.sampled_from(
-    ["log.file.name", "log.file.path", "host.name", "appliance", "fluent.tag", "hostname", "appname", "priority", "message", "host", "ident", "pri", "k"]
+    [
+        "log.file.name",
+        "log.file.path",
+        "host.name",
+        "appliance",
+        "fluent.tag",
+        "hostname",
+        "appname",
+        "priority",
+        "message",
+        "host",
+        "ident",
+        "pri",
+        "k",
+    ]
 )
 _times = st.sampled_from([0, 1, 1_441_588_984_000_000_001, 2**63, 2**64 - 1])
 _records = st.fixed_dictionaries(

@@ -1,9 +1,10 @@
-"""Requests to lines: rows O1 to O5 and O8 of wire-contracts.md 2.7 as far as they are bytes, and the readers against the protobuf runtime."""
+"""Requests to lines: rows O1 to O5 and O8 of wire-contracts.md 2.7 as far as they are bytes, and the readers against the runtime."""
 
 # ruff: noqa: N802 (tests carry the row names of wire-contracts.md 2.7)
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -13,12 +14,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
-from tests.unit.wire.otlp_cases import LINE, SAMPLE, SAMPLE_JSON, all_records, from_json, json_of, protobuf, request, requests, told
+from tests.unit.wire.otlp_cases import SAMPLE, SAMPLE_JSON, all_records, from_json, json_of, protobuf, request, requests, told
 
 from esa_tls.core.batch import Origin
 from esa_tls.core.protobuf import field
 from esa_tls.errors import MalformedMessage
 from esa_tls.wire.otlp_lines import Decoded, NanoTimes, OtlpSettings, batch_key
+
+IN_RECORD = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{?}]}]}]}'
 
 
 def lines_of(decoded: Decoded) -> list[bytes]:
@@ -99,7 +102,9 @@ def test_O4_every_kind_of_body(body: Any, lines: list[bytes], reasons: list[str]
         assert json.loads(from_json(json_of(made)).rejected[0].payload)["attributes"]
 
 
-@pytest.mark.parametrize(("data", "text"), [(b"", "{}"), (b"\x0a\x00", '{"resourceLogs":[{}]}'), (b"\x0a\x02\x12\x00", '{"resourceLogs":[{"scopeLogs":[{}]}]}')])
+@pytest.mark.parametrize(
+    ("data", "text"), [(b"", "{}"), (b"\x0a\x00", '{"resourceLogs":[{}]}'), (b"\x0a\x02\x12\x00", '{"resourceLogs":[{"scopeLogs":[{}]}]}')]
+)
 def test_O4_empty_requests_and_groups(data: bytes, text: str) -> None:
     """A request without records, and groups without a resource, are fine and hold nothing."""
     assert protobuf(data) == from_json(text) == Decoded([], [], 0)
@@ -135,9 +140,18 @@ def test_O8_broken_protobuf_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("{", "", "[]", "5", '{"resourceLogs":5}', '{"resourceLogs":[5]}', "\xff", '{"resourceLogs":[{"scopeLogs":[{"logRecords":[7]}]}]}'),
         *(
-            '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":%s}]}]}]}' % body
+            "{",
+            "",
+            "[]",
+            "5",
+            '{"resourceLogs":5}',
+            '{"resourceLogs":[5]}',
+            "\xff",
+            '{"resourceLogs":[{"scopeLogs":[{"logRecords":[7]}]}]}',
+        ),
+        *(
+            IN_RECORD.replace("?", f'"body":{body}')
             for body in (
                 '{"bytesValue":"*"}',
                 '{"intValue":"1e3"}',
@@ -148,7 +162,7 @@ def test_O8_broken_protobuf_is_refused(data: bytes) -> None:
                 '{"arrayValue":{"values":[' * 5000 + "1",
             )
         ),
-        *('{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"timeUnixNano":%s}]}]}]}' % time for time in ('"-1"', "-1", '"18446744073709551616"', '"x"', "1.5")),
+        *(IN_RECORD.replace("?", f'"timeUnixNano":{time}') for time in ('"-1"', "-1", '"18446744073709551616"', '"x"', "1.5")),
     ],
 )
 def test_O8_broken_json_is_refused(text: str) -> None:
@@ -177,7 +191,9 @@ def test_the_file_receivers_attributes() -> None:
         {"body": "c", "attributes": {"log.file.name": "mail.log"}},
     )
 
-    assert [("mail.log", [b"a", b"c"]), ("/x/mail.log", [b"b"])] == [(run.origin.file_path, run.lines) for run in protobuf(made.SerializeToString()).runs]
+    assert [("mail.log", [b"a", b"c"]), ("/x/mail.log", [b"b"])] == [
+        (run.origin.file_path, run.lines) for run in protobuf(made.SerializeToString()).runs
+    ]
 
 
 def test_origins_are_one_object_over_requests() -> None:
@@ -211,7 +227,9 @@ def test_the_appliance_key(resource: Any, attributes: Any, body: Any, expected: 
 
 def test_other_host_attributes_by_settings() -> None:
     """The configured attributes are looked for in their order, in the resource before the record."""
-    settings = OtlpSettings(host_attributes=("esa", "host.name"), appliance_key=None, source="in", lossy=True, reorder_window_s=3, trust_host=False)
+    settings = OtlpSettings(
+        host_attributes=("esa", "host.name"), appliance_key=None, source="in", lossy=True, reorder_window_s=3, trust_host=False
+    )
     made = request({"body": "x", "attributes": {"esa": "rec"}}, resource={"host.name": "res"})
     origin = origin_of(protobuf(made.SerializeToString(), settings))
 
@@ -227,19 +245,22 @@ def test_the_forward_receivers_tag() -> None:
 SYSLOG = "<166>Mar 17 18:24:37 mail_logs: Info: MID 6 ICID 5 From: <a@example.com>"
 T = 1_742_235_877_000_000_000
 ISO = b"2025-03-17T18:24:37+00:00"
+FINE = b"2025-03-17T18:24:37.000000005+00:00"
+
+TAIL = b" mail_logs: Info: MID 6"
 
 PIECES: list[tuple[Any, dict[str, Any], int, bytes, bool]] = [
     # the Collector's syslog receiver: body is the frame, attributes are what its parser made of a line without a host
     (SYSLOG, {"hostname": "mail_logs:", "appname": "Info", "message": "MID 6", "priority": 166}, T, SYSLOG.encode(), False),
     ("74 " + SYSLOG, {"hostname": "mail_logs:", "appname": "Info", "priority": 166}, T, SYSLOG.encode(), False),
     # its message moved into the body
-    ("MID 6 ICID 5", {"hostname": "mail_logs:", "appname": "Info", "priority": 166}, T, b"<166>" + ISO + b" mail_logs: Info: MID 6 ICID 5", True),
-    ("Info: MID 6", {"hostname": "esa1", "appname": "mail_logs", "priority": 94}, T, b"<94>" + ISO + b" esa1 mail_logs: Info: MID 6", True),
-    ("Info: MID 6", {"hostname": "esa1", "appname": "mail_logs"}, T + 5, b"2025-03-17T18:24:37.000000005+00:00 esa1 mail_logs: Info: MID 6", True),
+    ("MID 6 ICID 5", {"hostname": "mail_logs:", "appname": "Info", "priority": 166}, T, b"<166>" + ISO + TAIL + b" ICID 5", True),
+    ("Info: MID 6", {"hostname": "esa1", "appname": "mail_logs", "priority": 94}, T, b"<94>" + ISO + b" esa1" + TAIL, True),
+    ("Info: MID 6", {"hostname": "esa1", "appname": "mail_logs"}, T + 5, FINE + b" esa1" + TAIL, True),
     ("Info: MID 6", {"hostname": "esa1", "appname": "mail_logs"}, 0, b"Info: MID 6", True),
     ("Info: MID 6", {"hostname": "esa1"}, T, b"Info: MID 6", False),
     # Fluent Bit's record map after its syslog parser, with and without the untouched line
-    ({"pri": "94", "host": "esa1", "ident": "mail_logs", "message": "Info: MID 6"}, {}, T, b"<94>" + ISO + b" esa1 mail_logs: Info: MID 6", True),
+    ({"pri": "94", "host": "esa1", "ident": "mail_logs", "message": "Info: MID 6"}, {}, T, b"<94>" + ISO + b" esa1" + TAIL, True),
     ({"host": "mail_logs:", "ident": "Info", "message": "MID 6 x"}, {}, T, ISO + b" mail_logs: Info: MID 6 x", True),
     ({"host": "mail_logs:", "ident": "Info", "message": SYSLOG}, {}, T, SYSLOG.encode(), False),
     ({"host": "e", "message": "Info: MID 6"}, {}, T, b"Info: MID 6", False),
@@ -258,7 +279,12 @@ def test_what_syslog_parsers_left(body: Any, attributes: dict[str, Any], time: i
 
 def test_times() -> None:
     """The record's time, else the observed one, else none; slices stay lazy; what no record id can tell is none."""
-    made = request({"body": "a", "time_unix_nano": 10**9}, {"body": "b", "observed_time_unix_nano": 3 * 10**9}, {"body": "c"}, {"body": "d", "time_unix_nano": 2**64 - 1})
+    made = request(
+        {"body": "a", "time_unix_nano": 10**9},
+        {"body": "b", "observed_time_unix_nano": 3 * 10**9},
+        {"body": "c"},
+        {"body": "d", "time_unix_nano": 2**64 - 1},
+    )
     times = protobuf(made.SerializeToString()).runs[0].sender_times_s
 
     assert times is not None
@@ -273,6 +299,39 @@ def test_the_batch_key_is_of_the_request() -> None:
     assert len(batch_key(b"")) == 16
     batch = protobuf(SAMPLE).batch(key=batch_key(SAMPLE), session=7, received_s=5.0)
     assert (batch.key, batch.session, batch.received_s, batch.line_count()) == (batch_key(SAMPLE), 7, 5.0, 1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 128, 129, 300, 16_000])
+def test_plain_records_do_not_need_the_runtime(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records as real senders make them, of every length up to 16 KB, are read by the scanner alone."""
+    monkeypatch.setattr("esa_tls.wire.otlp_decode._read_one", lambda *_: pytest.fail("left to the runtime"))
+    attributes = {"log.file.name": "mail.log", "log.file.path": "/x" * 90}
+    made = request(
+        {"body": "x" * size, "observed_time_unix_nano": 1, "attributes": attributes},
+        {
+            "body": b"x" * size,
+            "time_unix_nano": 1,
+            "severity_number": 9,
+            "severity_text": "Info",
+            "trace_id": bytes(16),
+            "span_id": bytes(8),
+        },
+        {"body": "x" * size, "flags": 1, "event_name": "e" * 130, "dropped_attributes_count": 3},
+    )
+    assert lines_of(protobuf(made.SerializeToString())) == [b"x" * size] * 3
+
+
+def test_longer_records_are_left_to_the_runtime() -> None:
+    """And come out the same."""
+    made = request({"body": "x" * 20_000}, {"body": "a", "attributes": {"k": "y" * 20_000}}, {"body": "b", "dropped_attributes_count": 200})
+    assert lines_of(protobuf(made.SerializeToString())) == [b"x" * 20_000, b"a", b"b"]
+
+
+def test_a_zero_time_that_is_written_out() -> None:
+    """A sender that writes zeros counts as one that leaves them out: the observed time is taken; of two bodies the last counts."""
+    record = b"\x09" + bytes(8) + b"\x59" + (10**9).to_bytes(8, "little") + b"\x2a\x03\x0a\x01a" + b"\x2a\x03\x0a\x01b"
+    (run,) = protobuf(field(1, field(2, field(2, record)))).runs
+    assert (run.lines, list(run.sender_times_s or ())) == ([b"b"], [1.0])
 
 
 # -- laws ------------------------------------------------------------------------------------------------------------------------
@@ -347,10 +406,8 @@ def test_changed_json_raises_only_what_is_documented(made: ExportLogsServiceRequ
     """The same for JSON."""
     text = MessageToJson(made).encode()
     at = draw.draw(st.integers(0, len(text)))
-    try:
+    with contextlib.suppress(MalformedMessage):
         from_json(text[:at] + draw.draw(st.binary(max_size=4)) + text[at + draw.draw(st.integers(0, 4)) :])
-    except MalformedMessage:
-        pass
 
 
 @given(requests(), st.data())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +53,13 @@ def numbers(request: Request) -> list[tuple[str, int]]:
     return found
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c" * 40]), st.lists(st.sampled_from([0, 1, 100, 130, 700]), min_size=1, max_size=6)), max_size=6), st.integers(500, 3000))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", "c" * 40]), st.lists(st.sampled_from([0, 1, 100, 130, 700]), min_size=1, max_size=6)),
+        max_size=6,
+    ),
+    st.integers(500, 3000),
+)
 def test_every_record_goes_out_once_or_is_named(made: list[tuple[str, list[int]]], max_bytes: int) -> None:
     """Whatever the limit: no request above it, one resource per appliance in each, order kept per appliance, places told right."""
     given_segments, inside = segments(*made)
@@ -87,7 +95,7 @@ def test_halves_hold_the_same_records(made: list[tuple[str, list[int]]]) -> None
         assert sorted(numbers(halves[0]) + numbers(halves[1])) == sorted(numbers(one))
         return pieces(halves[0]) + pieces(halves[1])
 
-    assert sorted(sum(pieces(request), [])) == sorted(one for many in inside.values() for one in many)
+    assert sorted(chain.from_iterable(pieces(request))) == sorted(chain.from_iterable(inside.values()))
 
 
 def test_a_segment_that_fits_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:

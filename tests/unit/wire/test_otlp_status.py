@@ -38,13 +38,16 @@ BUSY = Answer(code=14, message="busy", retry_after_s=5)
 def test_the_vectors_of_the_contract() -> None:
     """The bytes that the digest gives for a RetryInfo status, a plain status, a partial success and an empty success."""
     assert (
-        status_body(BUSY).hex() == "080e1204627573791a300a28747970652e676f6f676c65617069732e636f6d2f676f6f676c652e7270632e5265747279496e666f12040a020805"
+        status_body(BUSY).hex()
+        == "080e1204627573791a300a28747970652e676f6f676c65617069732e636f6d2f676f6f676c652e7270632e5265747279496e666f12040a020805"
     )
     assert dict(retry_trailers(BUSY)) == {STATUS_DETAILS: status_body(BUSY), RETRY_INFO: bytes.fromhex("0a020805")}
     assert status_body(Answer(code=3, message="bad")).hex() == "08031203626164"
     assert json.loads(status_body(Answer(code=3, message="bad"), JSON)) == {"code": 3, "message": "bad"}
     assert response_body(Answer(rejected=1, message="bad")).hex() == "0a0708011203626164"
-    assert json.loads(response_body(Answer(rejected=1, message="bad"), JSON)) == {"partialSuccess": {"rejectedLogRecords": "1", "errorMessage": "bad"}}
+    assert json.loads(response_body(Answer(rejected=1, message="bad"), JSON)) == {
+        "partialSuccess": {"rejectedLogRecords": "1", "errorMessage": "bad"}
+    }
     assert response_body(Answer()) == b""
     assert response_body(Answer(), JSON) == b"{}"
     assert retry_trailers(Answer(code=8)) == ()

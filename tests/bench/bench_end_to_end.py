@@ -1,0 +1,210 @@
+"""The whole way: Forward in -> core -> committed and synced -> acknowledged -> Forward out -> acknowledged there.
+
+Conditions: `esa-tls run` as a process of its own, its journal on the disk of the temporary folder; full records of all kinds; 40,000 open
+messages sent before; 1,000-line frames on 2 sessions (an appliance each), every frame acknowledged before the next of its session; the
+receiver is another process that acknowledges and does nothing else. With two cores the sidecar has one, senders and receiver share the other.
+Run: python tests/bench/bench_end_to_end.py [--quick] [--gzip] [--profile]. `--profile`: under cProfile, and where the time goes; the
+figures are then much too low. Bar: 90,000 lines/s, goal 130,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import multiprocessing
+import os
+import pstats
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgpack
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+if TYPE_CHECKING:
+    from tests.e2e.sidecar import Sidecar
+
+OPEN_MESSAGES = 40_000
+FRAME_LINES = 1_000
+APPLIANCES = ("esa1", "esa2")
+BAR = 90_000
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What one run gave. Seconds; `acknowledged_s` until the senders had all acks, `delivered_s` until the receiver had all lines."""
+
+    lines: int
+    acknowledged_s: float
+    delivered_s: float
+    cpu_s: float
+    commits: float
+
+
+# -- the receiver ----------------------------------------------------------------------------------------------------------------
+def receive(said: Connection) -> None:
+    """A process: acknowledges every frame; tells its port, and the number of line records so far whenever it is asked."""
+    lines = [0]
+
+    def serve(connection: socket.socket) -> None:
+        unpacker = msgpack.Unpacker(max_buffer_size=1 << 30, read_size=1 << 20)
+        while data := connection.recv(1 << 20):
+            unpacker.feed(data)
+            for tag, _, option in unpacker:
+                connection.sendall(msgpack.packb({"ack": option["chunk"]}))
+                if tag == "esa.line":
+                    lines[0] += option["size"]
+
+    def accept(server: socket.socket) -> None:
+        while True:
+            connection, _ = server.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        said.send(server.getsockname()[1])
+        while said.recv():
+            said.send(lines[0])
+
+
+# -- the senders -----------------------------------------------------------------------------------------------------------------
+def frames(tag: str, lines: Iterator[bytes]) -> list[tuple[str, bytes]]:
+    """(chunk, PackedForward frame) for each 1,000 lines."""
+    pack = msgpack.Packer().pack
+    stamp = msgpack.ExtType(0, (1_700_000_000).to_bytes(4, "big") + bytes(4))
+    made = []
+    while part := list(islice(lines, FRAME_LINES)):
+        chunk = base64.b64encode(os.urandom(16)).decode()
+        entries = b"".join([pack((stamp, {"log": line.decode()})) for line in part])
+        made.append((chunk, pack([tag, entries, {"chunk": chunk, "size": len(part)}])))
+    return made
+
+
+def send(port: int, ready: list[tuple[str, bytes]]) -> None:
+    """One session: each frame until it is acknowledged."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for chunk, frame in ready:
+            connection.sendall(frame)
+            assert connection.recv(1024) == msgpack.packb({"ack": chunk})
+
+
+def send_all(port: int, sessions: list[list[tuple[str, bytes]]]) -> None:
+    """All sessions side by side."""
+    threads = [threading.Thread(target=send, args=(port, ready)) for ready in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# -- the run ---------------------------------------------------------------------------------------------------------------------
+def cpu_s(pid: int) -> float:
+    """Processor seconds of a process so far, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(condition: Callable[[], bool], *, within_s: float = 120) -> None:
+    """Look until it holds."""
+    give_up_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.002)
+
+
+def measure(folder: Path, *, messages: int, gzip: bool, profile: Path | None) -> Figures:
+    """One sidecar, filled with open messages, then timed."""
+    from tests.bench.bench_memory import open_messages
+    from tests.e2e.sidecar import Sidecar, write_config
+
+    from esa_tls.offline.simulate import SimulationSettings, simulate
+
+    preload = [frames(tag, open_messages(OPEN_MESSAGES // len(APPLIANCES))) for tag in APPLIANCES]
+    load = []
+    for n, tag in enumerate(APPLIANCES):
+        settings = SimulationSettings(seed=7 + n, messages=messages // len(APPLIANCES), messages_per_second=30.0)
+        load.append(frames(tag, (line for _, line in simulate(settings))))
+    lines = sum(msgspec.msgpack.decode(ready[-1][1])[2]["size"] + FRAME_LINES * (len(ready) - 1) for ready in load)
+    mine, theirs = multiprocessing.get_context("spawn").Pipe()
+    receiver = multiprocessing.get_context("spawn").Process(target=receive, args=(theirs,), daemon=True)
+    receiver.start()
+    port = mine.recv()
+    sink = {"type": "fluent", "upstreams": [f"127.0.0.1:{port}"], "gzip": gzip}
+    sidecar = Sidecar(write_config(folder, sinks=[sink], max_hold_s=3600.0), profile=profile)
+    try:
+        sidecar.until_ready()
+
+        def received() -> int:
+            mine.send(True)
+            count: int = mine.recv()
+            return count
+
+        def caught_up(sent: int) -> Callable[[], bool]:
+            return lambda: received() + held(sidecar) >= sent
+
+        send_all(sidecar.port, preload)
+        before = OPEN_MESSAGES * 7 + OPEN_MESSAGES // 4 * 3
+        wait_until(caught_up(before))
+        commits, used_s = sidecar.metric("esa_tls_journal_commit_duration_seconds_count"), cpu_s(sidecar.pid)
+        started_s = time.monotonic()
+        send_all(sidecar.port, load)
+        acknowledged_s = time.monotonic() - started_s
+        still_held = held(sidecar)
+        wait_until(lambda: received() + still_held >= before + lines)
+        delivered_s = time.monotonic() - started_s
+        used_s = cpu_s(sidecar.pid) - used_s
+        commits = sidecar.metric("esa_tls_journal_commit_duration_seconds_count") - commits
+        assert sidecar.metric("esa_tls_entries_open", kind="message") >= OPEN_MESSAGES
+        sidecar.drain()
+    finally:
+        sidecar.make_sure_it_is_gone()
+        receiver.kill()
+        receiver.join()
+    return Figures(lines, acknowledged_s, delivered_s, used_s, commits)
+
+
+def held(sidecar: Sidecar) -> int:
+    """Lines that cannot have arrived yet."""
+    return int(sidecar.metric("esa_tls_lines_held"))
+
+
+def main() -> None:
+    """Print the figures."""
+    from tests.bench.bench_core import reference
+
+    from esa_tls.offline.simulate import SimulationSettings, simulate
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="about 10 s")
+    parser.add_argument("--gzip", action="store_true", help="frames to the receiver are compressed, as is the default of the sink")
+    parser.add_argument("--profile", action="store_true", help="say where the time goes")
+    arguments = parser.parse_args()
+    sample = [line for _, line in simulate(SimulationSettings(seed=7, messages=1_000))]
+    base = reference(sample)
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f}; reference loop {base:.0f} lines/s of CPU")
+    with tempfile.TemporaryDirectory() as name:
+        profile = Path(name, "profile") if arguments.profile else None
+        figures = measure(Path(name), messages=5_000 if arguments.quick else 20_000, gzip=arguments.gzip, profile=profile)
+        rate = figures.lines / figures.delivered_s
+        verdict = "under cProfile" if profile else "ok" if rate >= BAR else "UNDER THE BAR"
+        print(
+            f"{figures.lines} lines: {rate:.0f} lines/s until delivered (bar {BAR}: {verdict}), "
+            f"{figures.lines / figures.acknowledged_s:.0f} until acknowledged; sidecar {figures.cpu_s / figures.lines * 1e6:.2f} us of CPU a line "
+            f"({figures.cpu_s / figures.delivered_s:.0%} of a core), {figures.lines / figures.commits:.0f} lines a commit"
+        )
+        if profile is not None:
+            pstats.Stats(str(profile)).sort_stats("tottime").print_stats(25)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Peers that are built here from their packages, once: from a Go module or an npm package of ours that names them, into `listing.CACHE`.
+
+`make peers` (`python -m tests.peers.building`) builds all of them; a test that comes first builds the one it needs. What was built is kept as
+long as the files it was built from stay the same. Only package managers reach the network, and their own settings say where to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from tests.peers import listing
+
+HERE = Path(__file__).parent
+
+BUILD_TIMEOUT_S = 1500.0
+"""For the largest, with all of its modules to be fetched, on a busy machine."""
+
+
+class Built(msgspec.Struct, frozen=True):
+    """What was built. `versions`: of the modules in it, by module path or package name."""
+
+    folder: Path
+    versions: dict[str, str]
+
+
+class NotBuilt(Exception):
+    """A peer cannot be had here. Says why."""
+
+
+class GoPeer(msgspec.Struct, frozen=True):
+    """A program in the Go module `tests/peers/<name>`: the package `package`, of ours or of a tool that the module names."""
+
+    name: str
+    package: str = "."
+
+    def build(self) -> Built:
+        """The program is `folder / name`. Raises NotBuilt."""
+        source = HERE / self.name
+        files = [*sorted(source.glob("*.go")), source / "go.mod", source / "go.sum"]
+        return _once(self.name, files, lambda folder: self._make(source, folder))
+
+    def _make(self, source: Path, folder: Path) -> dict[str, str]:
+        go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+        if go is None:
+            raise NotBuilt("no go; Go 1.26 or newer builds it")
+        program = folder / self.name
+        # `-buildvcs=false`: it would ask git. No `-mod=mod`: a build changes none of our files.
+        _run(go, "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", program, self.package, folder=source)
+        told = _run(go, "version", "-m", program, folder=folder)
+        return dict(re.findall(r"^\t(?:dep|mod)\t(\S+)\t(\S+)", told, re.MULTILINE))
+
+
+class NodePeers(msgspec.Struct, frozen=True):
+    """The packages that `tests/peers/node/package-lock.json` names."""
+
+    name: str = "node"
+
+    def build(self) -> Built:
+        """They are in `folder / "node_modules"`. Raises NotBuilt."""
+        source = HERE / self.name
+        files = [source / name for name in ("package.json", "package-lock.json", ".npmrc")]
+        return _once(self.name, files, lambda folder: self._make(files, folder))
+
+    def _make(self, files: list[Path], folder: Path) -> dict[str, str]:
+        npm = shutil.which("npm")
+        if npm is None or shutil.which("node") is None:
+            if listing.apt_installed("node", "nodejs", "npm") is None or (npm := shutil.which("npm")) is None:
+                raise NotBuilt("no node and npm, and they cannot be installed by apt-get as root")
+        for file in files:
+            shutil.copy(file, folder)
+        _run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", folder=folder)
+        packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+        return {path.removeprefix("node_modules/"): package["version"] for path, package in packages.items() if path}
+
+
+COLLECTOR = GoPeer("collector")
+GO_FORWARD = GoPeer("goforward")
+GRPCURL = GoPeer("grpcurl", package="github.com/fullstorydev/grpcurl/cmd/grpcurl")
+NODE = NodePeers()
+
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE)
+
+
+def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
+    """What `make` makes of these files in the folder that it is given, or made of them before."""
+    folder, done = listing.CACHE / name, listing.CACHE / name / "versions.json"
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    digest.update(os.uname().machine.encode())
+    with listing.alone(name):
+        if done.exists():
+            told = json.loads(done.read_text())
+            if told["key"] == digest.hexdigest():
+                return Built(folder, told["versions"])
+        making = listing.CACHE / f"{name}.making"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        versions = make(making)
+        (making / done.name).write_text(json.dumps({"key": digest.hexdigest(), "versions": versions}, indent=1, sort_keys=True))
+        shutil.rmtree(folder, ignore_errors=True)
+        making.rename(folder)
+    return Built(folder, versions)
+
+
+def _run(*command: str | Path, folder: Path) -> str:
+    """What it wrote to standard output. Raises NotBuilt if it fails."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=BUILD_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotBuilt(f"not built within {BUILD_TIMEOUT_S:g} s") from error
+    if done.returncode != 0:
+        said = " / ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
+        raise NotBuilt(f"{Path(command[0]).name} {command[1]} failed: {said}")
+    return done.stdout
+
+
+def built(peer: GoPeer | NodePeers, *names: str) -> Built:
+    """What was built, for a fixture; if it cannot be had, the peers `names` are missing."""
+    try:
+        return peer.build()
+    except NotBuilt as error:
+        listing.missing(*names, why=str(error))
+
+
+def main() -> NoReturn:
+    """Build all. Where `CI=true`, fail if one cannot be had."""
+    failed = False
+    for peer in ALL:
+        begun_s = time.monotonic()
+        try:
+            peer.build()
+        except NotBuilt as error:
+            failed = True
+            print(f"peers: {peer.name}: {error}", file=sys.stderr)
+        else:
+            print(f"peers: {peer.name} is there ({time.monotonic() - begun_s:.1f} s)", flush=True)
+    for name, program in (("rsyslog", listing.rsyslogd()), ("syslog-ng", listing.syslog_ng_folder())):
+        failed |= program is None
+        print(f"peers: {name} {'is there' if program else 'cannot be had by apt-get'}", flush=True)
+    sys.exit(1 if failed and os.environ.get("CI") == "true" else 0)
+
+
+if __name__ == "__main__":
+    main()

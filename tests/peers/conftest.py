@@ -1,0 +1,84 @@
+"""Tests against programs we did not write. Each peer is a session's fixture; `peer(name, version)` puts it into the list at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.sidecar import Sidecars
+from tests.peers import building, listing
+from tests.peers.listing import missing, peer
+from tests.peers.programs import Programs
+
+__all__ = ["missing", "peer", "pytest_configure"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the list printed, also when only tests of this folder run."""
+    if not config.pluginmanager.has_plugin(listing.PLUGIN):
+        config.pluginmanager.register(listing, listing.PLUGIN)
+
+
+@pytest.fixture
+def programs() -> Iterator[Programs]:
+    """Starts programs of others."""
+    started = Programs()
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def sidecars() -> Iterator[Sidecars]:
+    """Starts ours."""
+    started = Sidecars()
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="session")
+def collector() -> Path:
+    """The OpenTelemetry Collector."""
+    made = building.built(building.COLLECTOR, listing.COLLECTOR)
+    core, contrib = (
+        made.versions[path]
+        for path in (
+            "go.opentelemetry.io/collector/otelcol",
+            "github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver",
+        )
+    )
+    peer(listing.COLLECTOR, f"{core}, contrib {contrib}")
+    return made.folder / "collector"
+
+
+@pytest.fixture(scope="session")
+def fluent_logger_go() -> list[str | Path]:
+    """The command of a client made of fluent-logger-golang."""
+    made = building.built(building.GO_FORWARD, listing.FLUENT_LOGGER_GO)
+    peer(listing.FLUENT_LOGGER_GO, made.versions["github.com/fluent/fluent-logger-golang"])
+    return [made.folder / "goforward", "logger"]
+
+
+@pytest.fixture(scope="session")
+def fluent_forward_go() -> Path:
+    """The program with a client (`ibm`) and a server (`serve`) made of IBM's fluent-forward-go."""
+    made = building.built(building.GO_FORWARD, listing.FLUENT_FORWARD_GO)
+    peer(listing.FLUENT_FORWARD_GO, made.versions["github.com/IBM/fluent-forward-go"])
+    return made.folder / "goforward"
+
+
+@pytest.fixture(scope="session")
+def fluent_logger_node() -> Path:
+    """`node_modules` with @fluent-org/logger."""
+    made = building.built(building.NODE, listing.FLUENT_LOGGER_NODE)
+    node = listing.version_of("node", "--version")
+    peer(listing.FLUENT_LOGGER_NODE, f"{made.versions['@fluent-org/logger']}, node {node}")
+    return made.folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def grpcurl() -> Path:
+    """grpcurl."""
+    made = building.built(building.GRPCURL, listing.GRPCURL)
+    peer(listing.GRPCURL, made.versions["github.com/fullstorydev/grpcurl"])
+    return made.folder / "grpcurl"
