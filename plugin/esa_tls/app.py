@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import os
 import resource
@@ -215,6 +216,33 @@ def own_hostname() -> str:
         if name and not name.startswith("localhost"):
             return name
     return "esa-tls"
+
+
+def unprotected(config: Config) -> list[str]:
+    """Listeners that other machines reach and that ask nobody who he is."""
+    listeners = []
+    for source in config.sources:
+        if isinstance(source, FluentSource):
+            asks = source.security is not None or (source.tls is not None and source.tls.client_ca_file is not None)
+        elif isinstance(source, SyslogSource):
+            asks = bool(source.allow) or (source.tls is not None and source.tls.client_ca_file is not None)
+        else:
+            asks = source.token is not None or (source.tls is not None and source.tls.client_ca_file is not None)
+        listeners.append((f"source {source.name}", source.listen, asks))
+    if config.api is not None:
+        asks = config.api.token is not None or (config.api.tls is not None and config.api.tls.client_ca_file is not None)
+        listeners.append(("api", config.api.listen, asks))
+    return [f"{what} on {address}" for what, address, asks in listeners if not asks and not _is_local(address)]
+
+
+def _is_local(address: str) -> bool:
+    if unix_path(address) is not None:
+        return True
+    host = listen_address(address)[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def raise_file_limit() -> None:
@@ -488,6 +516,8 @@ async def _serve(
                     log.info("Api listens on %s:%d.", *running.api)
                 if running.web is not None:
                     log.info("Web listens on %s:%d.", *running.web)
+                for listener in unprotected(config):
+                    log.warning("%s is reached from other machines and takes what anybody sends.", listener[0].upper() + listener[1:])
                 if started is not None:
                     started(running)
                 await stop.wait()

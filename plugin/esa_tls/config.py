@@ -944,8 +944,6 @@ def _wrong_fluent(config: Config) -> Iterator[tuple[str, str]]:
     for index, sink in enumerate(config.sinks):
         if not isinstance(sink, FluentSink):
             continue
-        if sink.tls is not None and (sink.tls.cert_file is None) != (sink.tls.key_file is None):
-            yield f"sinks[{index}].tls", "cert_file and key_file belong together"
         for where, entry in [(f"sinks[{index}]", sink)] + [
             (f"sinks[{index}].upstreams[{number}]", upstream)
             for number, upstream in enumerate(sink.upstreams)
@@ -1011,6 +1009,9 @@ def _wrong_appliance(appliance: Appliance) -> Iterator[tuple[str, str]]:
 def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
     paths: dict[str, int] = {}
     for index, sink in enumerate(sinks):
+        tls = getattr(sink, "tls", None)
+        if isinstance(tls, ClientTls) and (tls.cert_file is None) != (tls.key_file is None):
+            yield f"sinks[{index}].tls", "cert_file and key_file belong together"
         if sink.retry_initial_s > sink.retry_max_s:
             yield f"sinks[{index}].retry_initial_s", f"larger than retry_max_s ({sink.retry_max_s:g})"
         if isinstance(sink, JsonlSink):

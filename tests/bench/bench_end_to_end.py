@@ -2,7 +2,7 @@
 
 Conditions: `esa-tls run` as a process of its own, its journal on the disk of the temporary folder; full records of all kinds; 40,000 open
 messages sent before; 1,000-line frames on 2 sessions (an appliance each), every frame acknowledged before the next of its session; the
-receiver is another process that acknowledges and does nothing else. With two cores the sidecar has one, senders and receiver share the other.
+receiver is another process that acknowledges and does nothing else. With two cores the sidecar has one, they share the other.
 Run: python tests/bench/bench_end_to_end.py [--quick] [--gzip] [--profile]. `--profile`: under cProfile, and where the time goes; the
 figures are then much too low. Bar: 90,000 lines/s, goal 130,000.
 """
@@ -197,9 +197,10 @@ def main() -> None:
         figures = measure(Path(name), messages=5_000 if arguments.quick else 20_000, gzip=arguments.gzip, profile=profile)
         rate = figures.lines / figures.delivered_s
         verdict = "under cProfile" if profile else "ok" if rate >= BAR else "UNDER THE BAR"
+        line_cpu_us = figures.cpu_s / figures.lines * 1e6
         print(
             f"{figures.lines} lines: {rate:.0f} lines/s until delivered (bar {BAR}: {verdict}), "
-            f"{figures.lines / figures.acknowledged_s:.0f} until acknowledged; sidecar {figures.cpu_s / figures.lines * 1e6:.2f} us of CPU a line "
+            f"{figures.lines / figures.acknowledged_s:.0f} until acknowledged; sidecar {line_cpu_us:.2f} us of CPU a line "
             f"({figures.cpu_s / figures.delivered_s:.0%} of a core), {figures.lines / figures.commits:.0f} lines a commit"
         )
         if profile is not None:

@@ -420,7 +420,6 @@ async def test_a_malformed_peer_hurts_itself_only(wire: Wire) -> None:
         assert sum(run.counters.value(name) for name in wire.malformed) > 0
 
 
-@pytest.mark.xfail(reason="wires of the other sources are being added", strict=False)
 def test_every_source_has_its_wire(tmp_path: Path) -> None:
     """The registry holds every type of source that the configuration knows."""
     assert {make(tmp_path / name).type for name, make in WIRES.items()} == {str(part.tag) for part in variants("sources")}

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class Load(threading.Thread):
                     self.paused.set()
                     self._go_on.wait()
                     self._go_on.clear()
-        except BaseException as error:  # for `end`
+        except BaseException as error:  # noqa: BLE001 (raised again by `finish`)
             self.failure = error
         finally:
             self.sender.close()
@@ -286,6 +287,11 @@ def check(config: Path, lines: dict[str, list[bytes]], got: dict[str, Record]) -
     assert [] == differences(expected, got, pending=True, evidence=False)
 
 
+def has_lines(sidecar: Sidecar) -> bool:
+    """Whether it has taken any since its start."""
+    return sidecar.metric("esa_tls_lines_total") > 0
+
+
 def test_our_client_survives_a_kill(tmp_path: Path, sidecars: Sidecars) -> None:
     """`esa-tls send` waits for the sidecar to come back, sends again what was not acknowledged, and ends well; nothing is missing."""
     import subprocess
@@ -302,7 +308,7 @@ def test_our_client_survives_a_kill(tmp_path: Path, sidecars: Sidecars) -> None:
     with sending:
         try:
             for _ in range(2):
-                wait_for("lines come in", lambda: sidecar.metric("esa_tls_lines_total") > 0, within_s=20)
+                wait_for("lines come in", partial(has_lines, sidecar), within_s=20)
                 sidecar.kill()
                 sidecar = sidecars.start(config)
             assert 0 == sending.wait(60)

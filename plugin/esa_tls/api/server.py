@@ -110,6 +110,7 @@ class ApiServer:
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         settings = self.settings
+        _try_address(settings.host, settings.port)
         server = grpc.aio.server(
             interceptors=[_Door(settings.token, self._refusals)] if settings.token is not None else [],
             options=[
@@ -136,7 +137,7 @@ class ApiServer:
                 self._port = server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             await server.stop(None)
-            raise _why_not(settings.host, settings.port, error) from error
+            raise OSError(errno.EADDRNOTAVAIL, str(error)) from error
         await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         self._handing_out = asyncio.get_running_loop().create_task(self.hub.run(), name="api records")
@@ -193,14 +194,10 @@ class _Door(grpc.aio.ServerInterceptor):
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the bearer token is missing or wrong")
 
 
-def _why_not(host: str, port: int, error: RuntimeError) -> OSError:
-    """Why an address cannot be had: gRPC does not say, the system does."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as reason:
-        return reason
-    return OSError(errno.EADDRNOTAVAIL, str(error))
+def _try_address(host: str, port: int) -> None:
+    """Raises OSError, with the system's reason, if the address cannot be had; gRPC itself would print the reason and not tell it."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from esa_tls.core import connections, messages
 from esa_tls.core.connections import Connection, Leg
-from esa_tls.core.facts import Fact
+from esa_tls.core.facts import Fact, Value
 from esa_tls.core.messages import (
     Attempt,
     Message,
@@ -556,10 +556,9 @@ class MessageRules:
             set_result(message, attempt, rid, result, now_s, final=bounced)
         if attempt is not None:
             attempt.sequence = self.sequence
-            for name in ("response", "code", "enhanced_code", "reason"):
-                value = values.get(name)
-                if value is not None and getattr(attempt, name) is None:
-                    setattr(attempt, name, value)
+            said = _failure(values)
+            for rid in rids:
+                attempt.failures.setdefault(rid, said)
             self._attempt_progress(message, attempt, now_s)
         else:
             self.reschedule(message)
@@ -746,7 +745,7 @@ class MessageRules:
         message.recipients, message.child_mids, message.quarantines = [], [], []
         message.sender = message.subject = message.message_id = message.end_reason = None
         for attempt in message.attempts:
-            attempt.results, attempt.response = {}, None
+            attempt.results, attempt.failures, attempt.response = {}, {}, None
         self.change(message)
         self.entries.bury("M", message.number, message, max(time_s, message.last_s) + tombstone_s)
         self._bound_tombstones()
@@ -754,6 +753,17 @@ class MessageRules:
 
 def _same(one: Leg, other: Leg) -> bool:
     return one.number == other.number and one.kind == other.kind and one.epoch == other.epoch
+
+
+def _failure(values: dict[str, Value]) -> tuple[int | None, str | None, str | None, str | None]:
+    """(code, enhanced code, reason, response) of a `Bounced` or `Delayed` line."""
+    code, enhanced, reason, response = (values.get(name) for name in ("code", "enhanced_code", "reason", "response"))
+    return (
+        code if isinstance(code, int) else None,
+        str(enhanced) if enhanced is not None else None,
+        str(reason) if reason is not None else None,
+        str(response) if response is not None else None,
+    )
 
 
 def _note_mid(entry: Connection, mid: int, *, mail: bool = True) -> None:

@@ -7,7 +7,7 @@ Deadlines run on appliance time. Each entry has one valid item in the heap (`ent
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import msgspec
@@ -17,6 +17,9 @@ from esa_tls.core.messages import Message
 from esa_tls.core.state import State, entry_key, entry_prefix
 
 Entry = Connection | Message
+
+STALE_ITEMS = 20_000
+"""So many items of the heap may be out of date before it is made anew."""
 
 GROUPS_UNDER_WAY = 4
 """The journal is at most two sealed groups behind the core; two more for safety."""
@@ -47,7 +50,10 @@ class Entries:
         # The state lags behind by the groups on their way to the journal: what they wrote is not read back, what they deleted is not found.
         self.underway: deque[tuple[set[int], dict[bytes, None]]] = deque(maxlen=GROUPS_UNDER_WAY)
         self.open_count = {"I": 0, "D": 0, "M": 0}
+        self.stale = 0
+        """Items of the heap that are no longer their entry's (about)."""
         self.tombstones: deque[tuple[str, int]] = deque()
+        self.gone_early: set[tuple[str, int]] = set()
 
     def cache_of(self, kind: str) -> dict[int, Connection] | dict[int, Message]:
         """The cache of a kind."""
@@ -96,14 +102,28 @@ class Entries:
     def schedule(self, kind: str, number: int, entry: Entry, due_s: int) -> None:
         """Set the time at which something is to be done about the entry."""
         if entry.due_s != due_s:
-            entry.due_s = due_s
-            heappush(self.heap, (due_s, kind, number))
+            self._push(kind, number, entry, due_s)
 
     def hasten(self, kind: str, number: int, entry: Entry, due_s: int) -> None:
         """The same, but only if it is earlier than what is set."""
         if due_s < entry.due_s or entry.due_s == 0:
-            entry.due_s = due_s
-            heappush(self.heap, (due_s, kind, number))
+            self._push(kind, number, entry, due_s)
+
+    def _push(self, kind: str, number: int, entry: Entry, due_s: int) -> None:
+        if entry.due_s:
+            self.stale += 1
+            if self.stale > STALE_ITEMS and self.stale * 2 > len(self.heap):
+                self._rebuild_heap()
+        entry.due_s = due_s
+        heappush(self.heap, (due_s, kind, number))
+
+    def _rebuild_heap(self) -> None:
+        """Throw out items that are no longer their entry's; those of entries that are not in the cache are kept, as nobody knows."""
+        self.heap = [
+            item for item in self.heap if (cached := self.cache_of(item[1]).get(item[2])) is None or cached.due_s == item[0]
+        ]
+        heapify(self.heap)
+        self.stale = 0
 
     def pop_due(self, now_s: int) -> tuple[str, int, Entry] | None:
         """The next entry whose time has come, None if there is none."""
@@ -128,7 +148,19 @@ class Entries:
     def delete(self, kind: str, number: int) -> None:
         """Forget an entry for good."""
         self.cache_of(kind).pop(number, None)
+        self._forget_tombstone(kind, number)
         self.deleted[entry_key(self.name, self.epoch, kind, number)] = None
+
+    def _forget_tombstone(self, kind: str, number: int) -> None:
+        """Tombstones go about in the order in which they came; those that go earlier are noted until their turn comes."""
+        tombstones = self.tombstones
+        if not tombstones or tombstones[0] != (kind, number):
+            if tombstones:
+                self.gone_early.add((kind, number))
+            return
+        tombstones.popleft()
+        while tombstones and tombstones[0] in self.gone_early:
+            self.gone_early.discard(tombstones.popleft())
 
     def all(self) -> list[tuple[str, int, Entry]]:
         """Every entry, cached or not (an epoch or a stream ends)."""

@@ -55,7 +55,8 @@ class Attempt(msgspec.Struct, array_like=True):
     response: str | None = None
     code: int | None = None
     enhanced_code: str | None = None
-    reason: str | None = None
+    failures: dict[int, tuple[int | None, str | None, str | None, str | None]] = {}
+    """RID -> (code, enhanced code, reason, response) of the line that bounced or delayed it."""
     retry_at: str | None = None
     emitted: bool = False
     sequence: int = 0

@@ -37,6 +37,9 @@ from esa_tls.core.records_consolidated import consolidated
 from esa_tls.core.seen import Seen
 from esa_tls.core.state import State, appliance_key, stream_key, waiting_key, waiting_prefix
 
+NEAREST_S = 182 * 86400
+"""Added to the time of the line before, when that says where a missing year is: the nearest one, before or after it."""
+
 IDLE_S = 86400
 """After so long without a line the wall clock expires an appliance's entries."""
 
@@ -138,7 +141,8 @@ class Stream:
 
     def __init__(self, key: bytes, tail: Tail, since_s: float) -> None:
         self.key = key
-        self.prefixes: dict[str, Prefix] = {}
+        self.prefixes: dict[tuple[str, ...], dict[str, Prefix]] = {}
+        """By the flags of the run, then by the text before the body."""
         self.since_s = since_s
         """Since when prefixes have been collected: inferred years are good for a while only."""
         self.length = 0
@@ -233,11 +237,14 @@ class Pipeline:
     def _feed_run(self, run: Run, session: int) -> None:
         """The hot loop, flat on purpose."""
         origin = run.origin
+        flags = run.flags
         stream = self.streams.get(origin) or self._stream(origin)
+        self.count("esa_tls.lines", len(run.lines), source=origin.source)
+        self.count("esa_tls.line.size", sum(map(len, run.lines)), source=origin.source)
         if self.now_s - stream.since_s > PREFIXES_S:
             stream.prefixes.clear()
             stream.since_s = self.now_s
-        prefixes = stream.prefixes
+        prefixes = stream.prefixes.setdefault(run.flags, {})
         length = stream.length
         last: Prefix | None = None
         encoders = self.encoders
@@ -245,7 +252,6 @@ class Pipeline:
         created = self.created
         immediate = self.settings.emit_immediately
         box: Any = None  # a Box from the first line on
-        flags = run.flags
         times = run.sender_times_s
         index = -1
         self.lines += len(run.lines)
@@ -281,7 +287,12 @@ class Pipeline:
                 stamp_s = prefix.stamp_s
                 stamp_mask, prefix_mask, body_at = prefix.stamp_mask, prefix.id_mask, prefix.body_at
             kept.sequence = sequence = kept.sequence + 1
-            fact = parse(text[length:]) if prefix.length else _no_body(text, prefix)
+            if not prefix.length:
+                fact = _no_body(text, prefix)
+            elif raw[-1:] == b"\r":
+                fact = parse(text[length:].rstrip("\r"))  # the line end of some shippers; `event.original` keeps it
+            else:
+                fact = parse(text[length:])
             digest = blake2b(raw[body_at:], digest_size=DIGEST_BYTES).digest()
             digests += digest
             hashed = int.from_bytes(digest, "big")
@@ -317,6 +328,7 @@ class Pipeline:
                     self._odd(prefix, line)
                 leg = correlator.apply(fact, time_s, sequence=sequence, lossy=lossy)
                 if correlator.late or correlator.contradicted:
+                    self.count("esa_tls.lines.late", int(correlator.late))
                     line.flags = ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
                 if fact.values is not None and "truncated" in fact.values:
                     line.flags = (*line.flags, "truncated")
@@ -392,8 +404,9 @@ class Pipeline:
     def _prefix(self, stream: Stream, origin: Origin, text: str, raw: bytes, sender_s: float | None, flags: tuple[str, ...]) -> Prefix:
         """The prefix of a line that starts with none of the known ones."""
         framing = frame(text)
+        prefixes = stream.prefixes[flags]
         if framing is not None:
-            known = stream.prefixes.get(text[: framing.length])
+            known = prefixes.get(text[: framing.length])
             if known is not None:
                 return known
             if framing.month is None and stream.timed:
@@ -404,12 +417,11 @@ class Pipeline:
         reference_s = self.settings.year_reference_s or self.now_s
         time_s = box.state.clock.time_s
         if framing.year is None and self.settings.hold_by_event_time and time_s is not None:
-            reference_s = time_s
+            reference_s = float(time_s + NEAREST_S)
         candidate_s = box.state.clock.candidate_s
         latest_s = time_s if candidate_s is None else candidate_s
         resolved = resolve(framing, zone=box.zone, reference_s=reference_s, appliance_time_s=latest_s)
-        # A line of the consolidated log may share the prefix of others up to its level; flags hold for one run.
-        cached = framing.level is not None and not flags
+        cached = framing.level is not None  # a line of the consolidated log may share the prefix of others up to their level
         if resolved is not None:
             stream.timed = True
             stamp_s, source = resolved.stamp_s, "line"
@@ -446,9 +458,9 @@ class Pipeline:
             self._observer_changed(box)
         prefix = Prefix(facts, box, epoch=box.state.epoch)
         if cached:
-            if len(stream.prefixes) >= MAX_PREFIXES:
-                stream.prefixes.clear()
-            stream.prefixes[text[: framing.length]] = prefix
+            if len(prefixes) >= MAX_PREFIXES:
+                prefixes.clear()
+            prefixes[text[: framing.length]] = prefix
         return prefix
 
     def _no_prefix(self, stream: Stream, origin: Origin, sender_s: float | None, flags: tuple[str, ...]) -> Prefix:
@@ -481,11 +493,11 @@ class Pipeline:
 
     def _forget_prefixes(self, box: Box) -> None:
         """What is cached per prefix (epoch, observer) is no longer right."""
-        for stream in self.streams.values():
-            for text, prefix in list(stream.prefixes.items()):
+        for prefixes in [known for stream in self.streams.values() for known in stream.prefixes.values()]:
+            for text, prefix in list(prefixes.items()):
                 if prefix.box is box:
                     prefix.json = prefix.forward = prefix.otlp = None  # the line that brought the change still uses it
-                    del stream.prefixes[text]
+                    del prefixes[text]
 
     # ------------------------------------------------------------------------------------------------------------------ time
 
@@ -681,7 +693,7 @@ class Pipeline:
         """Lines that were held for `max_hold_s` leave as `pending`; the connection stays undecided."""
         _, entry = box.holding.popleft()
         if entry.held:
-            self.count("esa_tls.lines.pending", len(entry.held))
+            self.count("esa_tls.lines.pending", len(entry.held), reason="max_hold")
             self._put_held(box, entry)
 
     def _release(self, box: Box, correlator: Correlator) -> None:
@@ -741,7 +753,7 @@ class Pipeline:
         shape = shape_of(body)
         if shape in self.shapes or len(self.shapes) < MAX_SHAPES:
             self.shapes[shape] = self.shapes.get(shape, 0) + 1
-        self.count("esa_tls.lines.unrecognised")
+        self.count("esa_tls.lines.unrecognised", shape=shape)
 
     def box_changed(self, box: Appliance) -> None:
         """Epoch or description changed (`correlate.Emit`): what is cached per prefix is no longer right."""

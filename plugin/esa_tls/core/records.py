@@ -479,9 +479,15 @@ def delivery(
     facts: dict[str, Any] = {"result": result, "ordinal": attempt.ordinal}
     if message.start_seen:
         facts["attempt"] = attempt.ordinal
-    for name, value in (("response", attempt.response), ("code", attempt.code), ("enhanced_code", attempt.enhanced_code), ("retry_at", attempt.retry_at), ("reason", attempt.reason)):
-        if value is not None and not (name == "retry_at" and result not in ("delayed", "tls_blocked", "connection_error")):
+    if result in ("delivered", "uncertain"):
+        said: tuple[int | None, str | None, str | None, str | None] = (attempt.code, attempt.enhanced_code, None, attempt.response)
+    else:
+        said = next((attempt.failures[rid] for rid in rids if rid in attempt.failures), (None, None, None, None))
+    for name, value in zip(("code", "enhanced_code", "reason", "response"), said, strict=True):
+        if value is not None:
             facts[name] = value
+    if attempt.retry_at is not None and result in ("delayed", "tls_blocked", "connection_error"):
+        facts["retry_at"] = attempt.retry_at
     known = {one.rid: one.address for one in message.recipients}
     addresses = [address for rid in rids if (address := known.get(rid))]
     domains = list(dict.fromkeys(domain for address in addresses if (domain := domain_of(address))))

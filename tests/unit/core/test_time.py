@@ -180,6 +180,25 @@ def test_5_scan_looks_for_the_year_at_the_previous_dated_line() -> None:
     assert [record["@timestamp"][:10] for record in driver.lines()] == ["2004-12-31", "2005-01-01", "2005-01-02"]
 
 
+def test_5_scan_takes_the_nearest_year_to_the_previous_dated_line() -> None:
+    """After days without a line as well, and for a line that is older than the one before."""
+    lines = [
+        b"<166>Dec 28 10:00:00 mail_logs: Info: a b",
+        b"<166>Jan  4 10:00:00 mail_logs: Info: c d",
+        b"<166>Dec 30 10:00:00 mail_logs: Info: e f",
+    ]
+    driver = Driver(hold_by_event_time=True, year_reference_s=1_104_537_500.0).feed(lines, now_s=2e9).end()
+    assert [record["@timestamp"][:10] for record in driver.lines()] == ["2004-12-28", "2005-01-04", "2004-12-30"]
+
+
+def test_flags_of_a_run_are_on_its_lines_only() -> None:
+    """Also where lines before and after have the same prefix."""
+    driver = Driver()
+    for number, given in enumerate(((), ("reconstructed",), ("truncated",), (), ("reconstructed",))):
+        driver.feed(at(0, f"Status: {number}"), flags=given)
+    assert [flags(record) for record in driver.end().lines()] == [[], ["reconstructed"], ["truncated"], [], ["reconstructed"]]
+
+
 def test_5_an_inferred_year_is_not_kept_for_ever() -> None:
     """The same second of another year, from the same stream."""
     driver = Driver(now_s=T0 + 10)

@@ -204,7 +204,6 @@ def test_a_damaged_file_gives_what_it_has_and_then_the_error(log: Callable[..., 
     assert not any(record["event"]["id"].startswith("42") for record in found), "the second file was not read"
 
 
-@pytest.mark.xfail(reason="core: the flags of a run are lost where a line's prefix is cached from a run without flags", strict=True)
 def test_a_line_longer_than_allowed_is_flagged(log: Callable[..., Path]) -> None:
     """The cut line is `truncated`; the lines around it are not."""
     long = b"Mon Nov 24 10:00:00 2025 Info: MID 9 Subject 'a" + b"b" * DEFAULT_MAX_LINE_BYTES
@@ -267,7 +266,6 @@ def test_the_year_of_the_first_stamp(log: Callable[..., Path]) -> None:
     assert found[0]["cisco_esa"]["flags"] == ["year_inferred"]
 
 
-@pytest.mark.xfail(reason="core: a stamp more than a day after the line before is taken for the year before", strict=True)
 def test_a_gap_of_days_does_not_change_the_year(log: Callable[..., Path]) -> None:
     """The line before tells the year also over a long weekend."""
     path = log(SYSLOG.replace(b"Jan  1", b"Jan  4"))

@@ -49,6 +49,7 @@ def start_writer(folder: Path, *, padding_bytes: int, groups: int = 1_000_000) -
     return subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
 
 
+@pytest.mark.timeout(3_600 if NIGHTLY else 120)
 def test_after_kill_minus_9_at_any_moment_every_acknowledged_group_is_there_whole(tmp_path: Path) -> None:
     """Killed, looked at, and gone on with, many times over; groups committed together are there together."""
     chance = random.Random(4711)
@@ -110,6 +111,7 @@ def damaged(crashed: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
                 yield f"{name} {what} at {place} of {size}", copy
 
 
+@pytest.mark.timeout(7_200 if NIGHTLY else 120)
 def test_a_damaged_file_is_an_error_or_does_no_harm_but_never_gives_wrong_rows(crashed: Path, tmp_path: Path) -> None:
     """Every acknowledged group whole, or a JournalError when opening or when reading: nothing in between."""
     found = {"harmless": 0, "error": 0}
