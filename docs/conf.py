@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from esa_tls import __version__, reference, telemetry
-from esa_tls.core import records
+from esa_tls.core.fields import FIELDS
 
 project = "esa-tls"
 project_copyright = "the esa-tls contributors"
@@ -21,13 +20,11 @@ nitpicky = True
 html_theme = "furo"
 html_title = f"esa-tls {__version__}"
 
-_fields: Sequence[reference.RecordField] = getattr(records, "FIELDS", ())
-
 _generated = Path(__file__).parent / "_generated"
 _generated.mkdir(exist_ok=True)
 for _name, _text in {
     "configuration.md": reference.config_reference(),
     "metrics.md": telemetry.metrics_reference(),
-    "records.md": reference.records_reference(_fields),
+    "records.md": reference.records_reference(FIELDS),
 }.items():
     (_generated / _name).write_text(_text, encoding="utf-8")

@@ -81,7 +81,10 @@ SINK_FAILING_S = 60.0
 
 
 class Running(msgspec.Struct):
-    """Where a started sidecar can be reached: (host, port) per source, of the web server and of the gRPC service."""
+    """Where a started sidecar can be reached: (host, port) per source, of the web server and of the gRPC service.
+
+    A source on a Unix socket has port 0 here.
+    """
 
     sources: dict[str, tuple[str, int]]
     web: tuple[str, int] | None
@@ -499,8 +502,8 @@ async def _serve(
         sending = [tasks.create_task(one.run(), name=f"sink {one.name}") for one in dispatchers]
         try:
             try:
-                for source in sources:
-                    await _listen(source.start, f"source {source.settings.name}", f"{source.settings.host}:{source.settings.port}")
+                for source, settings in zip(sources, config.sources, strict=True):
+                    await _listen(source.start, f"source {settings.name}", settings.listen)
                 if api is not None and config.api is not None:
                     await _listen(api.start, "api", config.api.listen)
                 if web is not None and config.web is not None:
@@ -510,8 +513,13 @@ async def _serve(
                     None if web is None or config.web is None else (listen_address(config.web.listen)[0], web.port),
                     None if api is None else (api.settings.host, api.port),
                 )
-                for name, (host, port) in running.sources.items():
-                    log.info("Source %s listens on %s:%d.", name, host, port)
+                for settings in config.sources:
+                    host, port = running.sources[settings.name]
+                    log.info(
+                        "Source %s listens on %s.",
+                        settings.name,
+                        f"{host}:{port}" if unix_path(settings.listen) is None else settings.listen,
+                    )
                 if running.api is not None:
                     log.info("Api listens on %s:%d.", *running.api)
                 if running.web is not None:

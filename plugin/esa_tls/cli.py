@@ -228,9 +228,13 @@ def scan(files: tuple[str, ...], *, style: str, records: frozenset[str], **readi
 @click.option("--icid", type=click.IntRange(min=1), help="The reception with this ICID.")
 @click.option("--dcid", type=click.IntRange(min=1), help="The delivery connection with this DCID.")
 @click.option("--message-id", metavar="ID", help="The messages with this Message-ID, with or without angle brackets.")
+@click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or for programs."
+)
 def explain(
     files: tuple[str, ...],
     *,
+    style: str,
     mid: int | None,
     icid: int | None,
     dcid: int | None,
@@ -239,21 +243,23 @@ def explain(
 ) -> int:
     """Tell the story of one message or connection from log FILES, with the lines that prove it; exit 1 if it is not there."""
     wanted = {"mid": mid, "icid": icid, "dcid": dcid, "message_id": message_id}
-    named = {name: value for name, value in wanted.items() if value is not None}
-    if len(named) != 1:
+    if sum(value is not None for value in wanted.values()) != 1:
         raise click.UsageError("name exactly one of --mid, --icid, --dcid, --message-id")
     from esa_tls.offline import explain as explaining
 
-    return explaining.run(files, out=_stdout(), console=_progress(), **wanted, **reading)
+    return explaining.run(
+        files, out=_stdout(), console=_progress(), mid=mid, icid=icid, dcid=dcid, message_id=message_id, style=style, **reading
+    )
 
 
 @cli.command()
 @reading_options
-def report(files: tuple[str, ...], **reading: Any) -> int:
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Length of the rankings.")
+def report(files: tuple[str, ...], *, top: int, **reading: Any) -> int:
     """Summarise log FILES: TLS outcomes, protocols, failures, and who sent or got mail in clear."""
     from esa_tls.offline import report as reporting
 
-    return reporting.run(files, out=_stdout(), console=_progress(), **reading)
+    return reporting.run(files, out=_stdout(), console=_progress(), top=top, **reading)
 
 
 @cli.command()

@@ -260,7 +260,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(SINK_OLDEST_UNSENT, GAUGE, "s", ("sink",), "Age of the oldest record a sink has not got; 0 when it is up to date."),
     Metric(API_CALLS, COUNTER, "{call}", ("method", "code"), "Calls of the gRPC service that ended, by method and status."),
     Metric(API_WATCHERS, GAUGE, "{watcher}", (), "Calls that get records as they happen: `Watch`, and `Enrich` unless it wants none."),
-    Metric(API_DROPPED, COUNTER, "{record}", (), "Records left out of such a call because its client was too slow; sinks are not concerned."),
+    Metric(
+        API_DROPPED, COUNTER, "{record}", (), "Records left out of such a call because its client was too slow; sinks are not concerned."
+    ),
     Metric(BUILD, GAUGE, "{build}", ("version",), "Always 1; the label says which version runs."),
     Metric(PROCESS_UPTIME, GAUGE, "s", (), "Seconds since the process began to count."),
     Metric(PROCESS_CPU_TIME, COUNTER, "s", ("cpu_mode",), "Processor time used, user and system."),

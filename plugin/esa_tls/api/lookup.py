@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from esa_tls.core import records
+from esa_tls.core import summaries
 from esa_tls.core.connections import Connection
 from esa_tls.core.encode import created_text
 from esa_tls.core.ids import summary_id
@@ -171,12 +171,12 @@ def record_of(box: Box, entry: Connection | Message, *, now_s: float) -> dict[st
     time_s = entry.end_s or entry.last_s if entry.gone else entry.last_s
     if isinstance(entry, Message):
         record_id = summary_id(entry.first_s, name, entry.epoch, "MID", entry.number, 0)
-        record = records.message(name, entry, record_id=record_id, time_s=time_s, created=created, observer=observer)
+        record = summaries.message(name, entry, record_id=record_id, time_s=time_s, created=created, observer=observer)
         ended = "message"
     else:
         leg = entry.leg
         record_id = summary_id(entry.first_s, name, leg.epoch, f"{leg.kind}CID", leg.number, 0)
-        record = records.connection(name, entry, record_id=record_id, time_s=time_s, created=created, observer=observer)
+        record = summaries.connection(name, entry, record_id=record_id, time_s=time_s, created=created, observer=observer)
         ended = "connection"
     if not entry.gone:
         for field in ("action", "outcome", "type", "end", "duration"):

@@ -119,9 +119,7 @@ class Entries:
 
     def _rebuild_heap(self) -> None:
         """Throw out items that are no longer their entry's; those of entries that are not in the cache are kept, as nobody knows."""
-        self.heap = [
-            item for item in self.heap if (cached := self.cache_of(item[1]).get(item[2])) is None or cached.due_s == item[0]
-        ]
+        self.heap = [item for item in self.heap if (cached := self.cache_of(item[1]).get(item[2])) is None or cached.due_s == item[0]]
         heapify(self.heap)
         self.stale = 0
 

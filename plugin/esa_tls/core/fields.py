@@ -25,6 +25,11 @@ class Field(msgspec.Struct, frozen=True):
     meaning: str
     many: bool = False
 
+    @property
+    def name(self) -> str:
+        """The path as the manual shows it: `[]` behind it = always an array."""
+        return f"{self.path}[]" if self.many else self.path
+
 
 _ALL = ("line", "connection", "delivery", "message", "consolidated")
 _LINE, _CONNECTION, _DELIVERY, _MESSAGE, _CONSOLIDATED = ((kind,) for kind in _ALL)

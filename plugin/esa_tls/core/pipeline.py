@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from esa_tls.core import records
+from esa_tls.core import summaries
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.batch import Batch, Origin, Row, Run, Sealed
 from esa_tls.core.cef import parse_cef
@@ -765,14 +765,14 @@ class Pipeline:
         """A connection ended (`correlate.Emit`)."""
         leg = entry.leg
         record_id = summary_id(entry.first_s, box.name, leg.epoch, f"{leg.kind}CID", leg.number, 0)
-        record = records.connection(box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer())
+        record = summaries.connection(box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer())
         self._summary("connection", record, time_s)
         self.count("esa_tls.records", kind="connection", outcome=leg.outcome, direction="inbound" if leg.kind == "I" else "outbound")
 
     def delivery(self, box: Appliance, message: Message, attempt: Attempt, result: str, rids: list[int], time_s: int) -> None:
         """The RIDs of an attempt that had the same result (`correlate.Emit`)."""
         record_id = summary_id(attempt.first_s, box.name, message.epoch, "delivery", message.number, f"{attempt.ordinal}/{result}")
-        record = records.delivery(
+        record = summaries.delivery(
             box.name, message, attempt, result, rids, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer()
         )
         self._summary("delivery", record, time_s)
@@ -781,7 +781,7 @@ class Pipeline:
     def message(self, box: Appliance, entry: Message, time_s: int) -> None:
         """A message ended (`correlate.Emit`)."""
         record_id = summary_id(entry.first_s, box.name, entry.epoch, "MID", entry.number, 0)
-        record = records.message(box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer())
+        record = summaries.message(box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer())
         self._summary("message", record, time_s)
         self.count("esa_tls.records", kind="message", outcome=record["cisco_esa"]["posture"], direction="")
 

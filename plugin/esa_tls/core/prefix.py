@@ -43,9 +43,12 @@ class PrefixFacts(msgspec.Struct, array_like=True):
 class Prefix:
     """A prefix in use: its facts, and what the encoders and the hot loop keep with it."""
 
-    __slots__ = ("appliance", "body_at", "box", "epoch", "facts", "forward", "id_mask", "iso", "json", "length", "otlp", "stamp_mask", "stamp_s", "time_id")
+    __slots__ = (
+        *("appliance", "body_at", "box", "epoch", "facts", "id_mask", "iso", "length", "stamp_mask", "stamp_s", "time_id"),
+        *("forward", "json", "otlp"),
+    )
 
-    def __init__(self, facts: PrefixFacts, box: Any, *, epoch: int) -> None:
+    def __init__(self, facts: PrefixFacts, box: Any, *, epoch: int) -> None:  # noqa: ANN401 (the pipeline's Box; it imports us)
         self.facts = facts
         self.box = box
         self.appliance = facts.appliance

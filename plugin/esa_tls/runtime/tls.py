@@ -8,7 +8,8 @@ Rules of this file:
    at most, when a handshake asks: changed files are read again, and if they cannot be used the old ones stay, counted and logged. The
    one-second look is a few `stat` calls; a symlink that now points elsewhere (as Kubernetes does it) counts as a change.
 3. A listener's context is given out once and follows its files by itself. Clients ask `Reloading.current()` at each connection.
-4. No sessions are resumed from tickets: a certificate no longer trusted counts from the next connection on.
+4. A certificate that is no longer trusted does not get in by resuming an old session: there are no tickets, and a session (TLS 1.2)
+   from before the change is refused where client certificates are wanted.
 5. A peer refused in the handshake gets a TLS alert that says why. asyncio (3.11) drops the alert together with the connection, so
    the alert is sent first and the handshake fails with the peer's next byte, its close, or the time-out.
 6. A key never appears in a message, only the name of its file.
@@ -144,6 +145,7 @@ def server_context(
     refusals: Refusals | None = None,
     counters: Counters | None = None,
     monotonic_s: Callable[[], float] = time.monotonic,
+    wall_s: Callable[[], float] = time.time,
 ) -> ssl.SSLContext:
     """The context of a listener, to be given out once: it follows the files. Refused handshakes go to `refusals`.
 
@@ -156,11 +158,21 @@ def server_context(
     given_out = contexts.current()
     given_out.sslobject_class = _telling(refusals)
 
-    def choose(handshake: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+    changed_s = 0.0
+
+    def choose(handshake: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> int | None:
         # Called for each handshake, with and without SNI. The context brings certificate and client authorities.
+        nonlocal changed_s
+        generation = contexts.generation
         current = contexts.current()
+        if contexts.generation != generation:
+            changed_s = wall_s()
         if current is not given_out:
             handshake.context = current
+            session = handshake.session if handshake.session_reused and settings.client_ca_file is not None else None
+            if session is not None and session.time <= changed_s:
+                return int(ssl.AlertDescription.ALERT_DESCRIPTION_HANDSHAKE_FAILURE)  # the peer forgets its session and comes again
+        return None
 
     given_out.sni_callback = choose
     return given_out
@@ -194,8 +206,11 @@ def _telling(refusals: Refusals | None) -> type[ssl.SSLObject]:
                 handshake = HANDSHAKE.get()
                 if handshake is not None:
                     handshake.refused = True
+                reason, detail = _why(error)
                 if refusals is not None:
-                    refusals.refused(handshake.peer if handshake else "", *_why(error))
+                    refusals.refused(handshake.peer if handshake else "", reason, detail)
+                if reason in ("no_tls", "peer_alert"):  # there is nothing to say to those
+                    raise
                 self._refusal = error
                 # "Want read" makes the caller send what OpenSSL has to say, the alert, and come back here later.
                 raise ssl.SSLWantReadError from error

@@ -195,10 +195,11 @@ class ForwardServer:
         return False
 
     def _accepted(self, transport: asyncio.Transport) -> None:
-        full = sum(not session.leaving for session in self._sessions.values()) >= self.settings.max_sessions
+        most = self.settings.max_sessions
+        full = len(self._sessions) >= most and sum(not session.leaving for session in self._sessions.values()) >= most
         if self.draining or (full and not self._make_room()):
             if not self.draining:
-                self.door.refusals.refused(peer_name(transport), "max_sessions", f"{self.settings.max_sessions} senders are connected")
+                self.door.refusals.refused(peer_name(transport), "max_sessions", f"{most} senders are connected")
             self.count(telemetry.SESSIONS_CLOSED, reason="max_sessions")
             transport.close()
             return

@@ -11,7 +11,7 @@ from tests.unit.api.cases import corpus_records
 from esa_tls.api.convert import KINDS, PLACES, enum_number, enum_word, to_dict, to_record
 from esa_tls.api.v1 import records_pb2
 from esa_tls.core.fields import FIELDS
-from esa_tls.core.records import DELIVERY_RESULTS
+from esa_tls.core.summaries import DELIVERY_RESULTS
 
 
 def paths_of(kind: str, place: str = "") -> set[str]:

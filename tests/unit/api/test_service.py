@@ -514,8 +514,9 @@ async def test_an_address_in_use() -> None:
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------------------
-async def test_draining() -> None:
+async def test_draining(monkeypatch: pytest.MonkeyPatch) -> None:
     """Health says NOT_SERVING, streams end after their acknowledgements, a later one takes nothing; those who watch stay to the end."""
+    monkeypatch.setattr(server, "DRAIN_S", 1_000.0)
     async with serving() as at:
         health: Any = health_pb2_grpc.HealthStub(at.channel)
         watching = at.stub.Watch(WatchRequest())

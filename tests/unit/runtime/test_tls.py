@@ -269,6 +269,39 @@ def files_context_12(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
+def test_an_old_session_does_not_outlive_its_authority(tmp_path: Path) -> None:
+    """TLS 1.2 sessions are resumed as long as nothing changed; one from before the change is refused, the peer's next try is whole."""
+    files, clock = TlsFiles(tmp_path), Clock()
+    tls = server_context(files.listen(mutual=True), owner="source x", monotonic_s=clock)
+    ours = files.client_context(cert=files.client)
+    ours.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def shake(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
+        """One connection over two pipes, ended properly: whether it was resumed, and its session."""
+        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = tls.wrap_bio(to_server, to_client, server_side=True)
+        client = ours.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
+        for steps in ((client.do_handshake, server.do_handshake), (client.unwrap, server.unwrap)):
+            waiting = list(steps)
+            for _ in range(20):
+                for step in list(waiting):
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        step()
+                        waiting.remove(step)
+            assert not waiting
+        return client.session_reused is True, client.session
+
+    _, session = shake(None)
+    reused, session = shake(session)
+    assert reused
+    files.write_authority(trustme.CA(), files.authority)
+    clock.now_s += LOOK_EVERY_S
+    with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+        shake(session)
+    reused, _ = shake(None)
+    assert not reused
+
+
 def spoil(files: TlsFiles, how: str) -> None:
     """Make the server's files unusable."""
     cert, key, other_key = Path(files.server[0]), Path(files.server[1]), Path(files.client[1])
