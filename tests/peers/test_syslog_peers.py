@@ -141,18 +141,7 @@ async def test_S10_rsyslog_relays(rsyslog: Rsyslog, way: str) -> None:
             assert list(run.intake.closed.values()) == [True] * len(run.intake.opened)
 
 
-@pytest.mark.parametrize(
-    "way",
-    [
-        pytest.param(
-            way,
-            marks=pytest.mark.xfail(reason="core: line._RFC5424 takes one blank before the text, rsyslog writes two", strict=True)
-            if "5424" in way
-            else (),
-        )
-        for way in RSYSLOG_WAYS
-    ],
-)
+@pytest.mark.parametrize("way", RSYSLOG_WAYS)
 async def test_S10_rsyslog_is_understood(rsyslog: Rsyslog, way: str) -> None:
     """The appliance's own push through rsyslog: the core understands what comes out, in each format."""
     protocol, template, framing = RSYSLOG_WAYS[way]

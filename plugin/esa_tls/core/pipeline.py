@@ -239,8 +239,6 @@ class Pipeline:
         origin = run.origin
         flags = run.flags
         stream = self.streams.get(origin) or self._stream(origin)
-        self.count("esa_tls.lines", len(run.lines), source=origin.source)
-        self.count("esa_tls.line.size", sum(map(len, run.lines)), source=origin.source)
         if self.now_s - stream.since_s > PREFIXES_S:
             stream.prefixes.clear()
             stream.since_s = self.now_s

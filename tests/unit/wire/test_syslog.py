@@ -252,7 +252,6 @@ def test_S5_a_cut_message_is_a_run_of_its_own() -> None:
     assert runs_of(origin, Messages([], [])) == []
 
 
-@pytest.mark.xfail(reason="core: Pipeline finds the prefix of a flagged run in its cache, where it stands without the flag", strict=True)
 def test_S5_the_record_of_a_cut_line_says_so() -> None:
     """The flag of a cut line reaches its record also when a whole line with the same prefix came before."""
     first, second = records(Messages([NO_HOST, NO_HOST.replace(b"MID 6", b"MID 7")], [1]))
@@ -357,7 +356,6 @@ def test_S9_two_appliances_behind_one_relay(trust_host: bool) -> None:
         pytest.param(
             b"<22>1 2025-03-17T18:24:37+00:00 esa1 mail_logs - - -  Info: MID 6 ICID 5 From: <a@b.example>",
             id="rsyslog, RFC 3164 in, RFC 5424 out",
-            marks=pytest.mark.xfail(reason="core: line._RFC5424 takes one blank before the text, rsyslog writes two", strict=True),
         ),
         pytest.param(
             b'<22>1 2025-03-17T18:24:37.000123Z esa1 mail_logs 77 ID47 [x@32473 mid="9"] Info: MID 6 ICID 5 From: <a@b.example>',
