@@ -309,7 +309,12 @@ def simulate(
 
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True))
-@click.option("--to", required=True, metavar="forward://HOST:PORT", help="Where a sidecar (or any Forward server) listens.")
+@click.option(
+    "--to",
+    required=True,
+    metavar="URL",
+    help="Where a sidecar listens: forward://HOST:PORT or otlp://HOST:PORT (gRPC).",
+)
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="At most N lines a second.")
 @click.option("--tag", default="esa.mail", show_default=True, help="The Forward tag.")
 @click.option("--batch-lines", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Lines of one frame.")

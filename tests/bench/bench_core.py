@@ -28,7 +28,8 @@ def open_messages(stamp: str) -> Iterator[bytes]:
     for n in range(OPEN_MESSAGES):
         mid, icid = 1_000_000 + n, 2_000_000 + n // 4
         if n % 4 == 0:
-            yield f"{stamp} Info: New SMTP ICID {icid} interface Data 1 (192.0.2.1) address 198.51.100.7 reverse dns host mx.example.org verified yes".encode()
+            peer = "address 198.51.100.7 reverse dns host mx.example.org verified yes"
+            yield f"{stamp} Info: New SMTP ICID {icid} interface Data 1 (192.0.2.1) {peer}".encode()
             yield f"{stamp} Info: ICID {icid} ACCEPT SG UNKNOWNLIST match sbrs[-1.0:10.0] SBRS 3.4 country United States".encode()
             yield f"{stamp} Info: ICID {icid} TLS success protocol TLSv1.2 cipher ECDHE-RSA-AES256-GCM-SHA384".encode()
         yield f"{stamp} Info: Start MID {mid} ICID {icid}".encode()
@@ -51,7 +52,10 @@ def reference(lines: list[bytes]) -> float:
         text: str
 
     head = re.compile(r"(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}) Info: (?:Start )?(MID|ICID|DCID|New|\w+) (\d+)?")
-    frames = [msgspec.msgpack.encode([[0, {"log": line.decode("utf-8", "replace")}] for line in lines[i : i + 1000]]) for i in range(0, len(lines), 1000)]
+    frames = [
+        msgspec.msgpack.encode([[0, {"log": line.decode("utf-8", "replace")}] for line in lines[at : at + BATCH_LINES]])
+        for at in range(0, len(lines), BATCH_LINES)
+    ]
     decode, encode = msgspec.msgpack.Decoder(list[tuple[int, dict[str, str]]]).decode, msgspec.json.Encoder().encode
     seen: dict[str | None, int] = {}
     started = time.process_time()
@@ -106,7 +110,10 @@ def main() -> None:
     for encodings in (("json",), ("forward",), ("json", "forward")):
         rate, out, pipeline = run(lines, encodings, warm)
         entries = pipeline.boxes["esa1"].correlator.entries
-        print(f"core -> {'+'.join(encodings):17s} {rate:10.0f} lines/s  {base / rate:5.2f} x reference time  {out / len(lines):.0f} bytes/line  open {sum(entries.open_count.values())}")
+        print(
+            f"core -> {'+'.join(encodings):17s} {rate:10.0f} lines/s  {base / rate:5.2f} x reference time"
+            f"  {out / len(lines):.0f} bytes/line  open {sum(entries.open_count.values())}"
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging.config
 import re
 import tomllib
 from pathlib import Path
@@ -135,6 +136,7 @@ def test_ci_does_what_a_developer_does() -> None:
 def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """The contracts on imports in pyproject.toml are kept."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(logging.config, "dictConfig", lambda _config: None)  # it would switch off every logger of later tests
     assert lint_imports(no_cache=True) == 0
 
 

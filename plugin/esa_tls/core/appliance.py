@@ -18,8 +18,9 @@ class Appliance(msgspec.Struct):
     """What is kept of an appliance between groups (and restarts).
 
     `high`: highest id seen per kind (I, D, M). `low_run`: ids in a row in the low range, per kind. `break_s`: appliance time at which
-    the feed was last not unbroken, `disorder_s`: the same but for starts of ours; None = never. `log_names`: names of log
-    subscriptions, numbered by their place here.
+    the feed was last not unbroken, `disorder_s`: the same but for starts of ours; None = never. `breaking`: why, while no
+    line has come since: the break lies between the last line before it and the first after it. `log_names`: names of log subscriptions,
+    numbered by their place here.
     `lag_s`: how far deadlines stay behind the clock, because lines wait that long to be put in order. `candidate`: the record of a line
     whose stamp is far ahead of the clock; the next line decides whether it is `bad_time`, and only then it has any effect.
     """
@@ -32,6 +33,7 @@ class Appliance(msgspec.Struct):
     low_run: dict[str, int] = {}
     break_s: int | None = None
     disorder_s: int | None = None
+    breaking: str | None = None
     log_names: list[str] = []
     lag_s: int = 0
     candidate: Any = None

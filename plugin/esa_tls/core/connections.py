@@ -94,6 +94,8 @@ class Connection(msgspec.Struct, array_like=True):
     held: list[Any] = []
     first_sequence: int = 0
     last_sequence: int = 0
+    break_s: int | None = None
+    """When the feed had last been broken when a line of the connection last came."""
     dirty: bool = False
 
 

@@ -158,6 +158,9 @@ class Correlator(MessageRules):
             entry.last_sequence = self.sequence
         if self.lossy:
             entry.lossy = True
+        if entry.break_s != self.box.break_s:
+            entry.break_s = self.box.break_s
+            self._recheck(entry)
         if not entry.dirty:
             entry.dirty = True
             entries.dirty.append(entry)
@@ -361,6 +364,12 @@ class Correlator(MessageRules):
         entry.open_mids = []
         self.entries.bury(leg.kind, leg.number, entry, max(time_s, entry.last_s) + CONNECTION_TOMBSTONE_S)
         self._bound_tombstones()
+
+    def _recheck(self, entry: Connection) -> None:
+        """The feed has broken since the last line of the connection."""
+        if not entry.gone and connections.doubtful_now(entry, entry.leg, self.box):
+            entry.leg = connections.weakened(entry.leg)
+            self._weaken(entry)
 
     def _weaken(self, entry: Connection) -> None:
         """The feed broke while the connection was open: what its messages say of it rests on no more than it does itself."""

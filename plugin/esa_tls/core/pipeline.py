@@ -190,6 +190,7 @@ class Pipeline:
         box.arrived_s = box.candidate_s = self.now_s
         if self.settings.starts_broken:
             kept.break_s = kept.clock.time_s
+            kept.breaking = kept.breaking or "start"
 
     def _box(self, kept: Appliance) -> Box:
         name = kept.name
@@ -363,6 +364,8 @@ class Pipeline:
             return
         box.batch = self.batches
         time_s = kept.clock.time_s
+        if kept.breaking is not None and time_s is not None and stamp_s <= time_s:
+            kept.breaking = None
         late = self.settings.late_batches and time_s is not None and stamp_s < time_s
         first = time_s is None and self.settings.starts_broken
         if late or first or len(box.sessions) > 1:
@@ -375,6 +378,13 @@ class Pipeline:
             time_s = stamp_s
         if time_s is None:
             return
+        if reason != "late_batch" and (kept.breaking is None or reason != "start"):
+            kept.breaking = reason
+            box.changed = True
+        self._broken_at(box, time_s, reason)
+
+    def _broken_at(self, box: Box, time_s: int, reason: str) -> None:
+        kept = box.state
         if reason != "start" and (kept.disorder_s is None or time_s > kept.disorder_s):
             kept.disorder_s = time_s
             box.changed = True
@@ -525,6 +535,9 @@ class Pipeline:
 
     def _moved(self, box: Box, time_s: int) -> None:
         """The appliance time went on."""
+        if box.state.breaking is not None:
+            self._broken_at(box, time_s, box.state.breaking)
+            box.state.breaking = None
         self._order(box, time_s)
         self._expire(box, time_s - box.state.lag_s)
         if self.settings.hold_by_event_time:

@@ -1,9 +1,11 @@
-"""`esa-tls send`: log files to a Forward receiver, as a shipper would send them.
+"""`esa-tls send`: log files to a Forward or OTLP receiver, as a shipper would send them.
 
-Each line becomes a record `{"log": line}` under one tag with the time of sending (to the nanosecond); a line that is no UTF-8 goes as
-bin, as Fluentd does it. Two clients:
+Forward: each line becomes a record `{"log": line}` under one tag with the time of sending (to the nanosecond); a line that is no UTF-8
+goes as bin, as Fluentd does it. OTLP (over gRPC): each line is the body of a log record, as bytes if it is no UTF-8; there is no tag.
+Three clients:
 
-- ours: PackedForward frames with a chunk id, one after the other; each is acknowledged before the next. A frame that was not
+- ours for OTLP: one request after the other; one that was not answered with success is sent again until it is, the same bytes each time.
+- ours for Forward: PackedForward frames with a chunk id, one after the other; each is acknowledged before the next. A frame that was not
   acknowledged is sent again with the same id and the same bytes until it is, so that the receiver can tell it from new lines. The first
   connection has to succeed (a wrong port is an error at once); later ones are tried again with back-off for ever.
 - `fluent-logger`, the PyPI client: one message per line and **no acknowledgement**, so what was on its way when the connection broke
@@ -33,12 +35,16 @@ from esa_tls.offline.files import open_lines
 from esa_tls.runtime.dispatch import Backoff
 from esa_tls.sinks.fluent import DEFAULT_PORT, ForwardConnection
 from esa_tls.sinks.fluent_upstreams import Receiver, Upstreams
+from esa_tls.sinks.otlp import make_client
 from esa_tls.wire.fluent_encode import CHUNK_ID_RANDOM_BYTES, encode_packed_forward, new_chunk_id
 
 Client = Literal["esa-tls", "fluent-logger"]
 
 Address = tuple[str, int]
 """Host and port."""
+
+OTLP_PORT = 4317
+"""Where OTLP over gRPC is served by default."""
 
 DEFAULT_TAG = "esa.mail"
 DEFAULT_BATCH_LINES = 1000
@@ -91,19 +97,26 @@ async def send(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     uniform: Callable[[float, float], float] = random.uniform,
 ) -> SendResult:
-    """Send every line of `files` (`-`: standard input) to `forward://host:port`, at most `rate` lines/s; `progress` after each batch.
+    """Send every line of `files` (`-`: standard input) to `forward://host:port` or `otlp://host:port`, at most `rate` lines/s.
+
+    `progress` is called after each batch.
 
     Raises ConfigError for an address or setting that cannot be used, TransientError if there is no receiver (fluent-logger: also if lines
     were lost knowingly), OSError for a file that cannot be read (what came before it was sent).
     """
-    upstream = parse_destination(to)
+    scheme, upstream = parse_destination(to)
+    if scheme == "otlp" and client == "fluent-logger":
+        message = "send: fluent-logger speaks Forward only; use forward://host:port"
+        raise ConfigError(message)
     if batch_lines < 1 or (rate is not None and rate <= 0):
         message = "send: batch_lines must be at least 1 and rate above 0"
         raise ConfigError(message)
     if rate is not None:
         batch_lines = max(1, min(batch_lines, int(rate / STEPS_PER_S)))
-    sender: _Acknowledged | _Unacknowledged
-    if client == "esa-tls":
+    sender: _Acknowledged | _Unacknowledged | _Otlp
+    if scheme == "otlp":
+        sender = _Otlp(upstream, timeout_s=ack_timeout_s, wall_clock_ns=wall_clock_ns, sleep=sleep, uniform=uniform)
+    elif client == "esa-tls":
         upstreams = Upstreams([Receiver(*upstream)], connect_timeout_s=connect_timeout_s)
         connection = ForwardConnection(upstreams, ack_timeout_s=ack_timeout_s)
         sender = _Acknowledged(connection, tag=tag, wall_clock_ns=wall_clock_ns, sleep=sleep, uniform=uniform)
@@ -126,21 +139,19 @@ async def send(
     return result
 
 
-def parse_destination(to: str) -> Address:
-    """`forward://host[:port]` as (host, port). Raises ConfigError for anything else, otlp:// included (not built yet)."""
+def parse_destination(to: str) -> tuple[str, Address]:
+    """`forward://host[:port]` or `otlp://host[:port]` as (scheme, (host, port)). Raises ConfigError for anything else."""
     try:
         url = urlsplit(to)
         port = url.port
     except ValueError as error:
         message = f"send: {to!r} is no address ({error})"
         raise ConfigError(message) from error
-    if url.scheme == "otlp":
-        message = f"send: {to!r}: otlp:// is not available in this version; use forward://host:port"
+    default = {"forward": DEFAULT_PORT, "otlp": OTLP_PORT}.get(url.scheme)
+    if default is None or not url.hostname or url.path not in ("", "/") or url.query or url.fragment or url.username:
+        message = f"send: {to!r} is not of the form forward://host:port or otlp://host:port"
         raise ConfigError(message)
-    if url.scheme != "forward" or not url.hostname or url.path not in ("", "/") or url.query or url.fragment or url.username:
-        message = f"send: {to!r} is not of the form forward://host:port"
-        raise ConfigError(message)
-    return url.hostname, DEFAULT_PORT if port is None else port
+    return url.scheme, (url.hostname, default if port is None else port)
 
 
 def _batches(files: Sequence[str | Path], *, batch_lines: int) -> Iterator[list[bytes]]:
@@ -212,6 +223,73 @@ class _Acknowledged:
 
     def check(self) -> None:
         """Nothing can be lost unseen."""
+
+
+class _Otlp:
+    """Our OTLP client over gRPC: `send` returns when the request was answered with success, with the number of repetitions."""
+
+    def __init__(
+        self,
+        upstream: Address,
+        *,
+        timeout_s: float,
+        wall_clock_ns: Callable[[], int],
+        sleep: Callable[[float], Awaitable[None]],
+        uniform: Callable[[float, float], float],
+    ) -> None:
+        host, port = upstream
+        self._upstream = upstream
+        self._client = make_client("grpc", [f"{f'[{host}]' if ':' in host else host}:{port}"], headers={}, gzip=False, timeout_s=timeout_s)
+        self._wall_clock_ns = wall_clock_ns
+        self._sleep = sleep
+        self._uniform = uniform
+        self._backoff = Backoff()
+
+    async def connect(self) -> None:
+        """Look whether somebody listens: gRPC itself would go on trying."""
+        try:
+            _, writer = await asyncio.open_connection(*self._upstream)
+        except OSError as error:
+            message = f"send: nobody answers at {self._upstream[0]}:{self._upstream[1]} ({error.strerror or error})"
+            raise TransientError(message) from error
+        writer.close()
+
+    async def send(self, lines: list[bytes]) -> int:
+        body = _otlp_request(lines, self._wall_clock_ns())
+        failures = 0
+        while True:
+            verdict = await self._client.export(body)
+            if verdict.then == "done":
+                if verdict.rejected:
+                    message = f"send: the receiver rejected {verdict.rejected} of {len(lines)} lines: {verdict.message}"
+                    raise TransientError(message)
+                return failures
+            if verdict.then != "retry":
+                message = f"send: the receiver refused the lines: {verdict.reason} {verdict.message}"
+                raise TransientError(message)
+            failures += 1
+            await self._sleep(self._backoff.delay_s(failures, uniform=self._uniform, retry_after_s=verdict.after_s))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def check(self) -> None:
+        """Nothing can be lost unseen."""
+
+
+def _otlp_request(lines: list[bytes], now_ns: int) -> bytes:
+    """An `ExportLogsServiceRequest` with a record per line; the time of sending is the time it was observed, not the line's own."""
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest  # noqa: PLC0415 (only this client needs it)
+
+    request = ExportLogsServiceRequest()
+    records = request.resource_logs.add().scope_logs.add().log_records
+    for line in lines:
+        record = records.add(observed_time_unix_nano=now_ns)
+        try:
+            record.body.string_value = line.decode()
+        except UnicodeDecodeError:
+            record.body.bytes_value = line
+    return request.SerializeToString()
 
 
 class _Unacknowledged:

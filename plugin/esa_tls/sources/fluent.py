@@ -10,8 +10,8 @@ Rules of this file:
    declares, or `max_frame_bytes` when it does not say. Frames up to `small_frame_bytes` are reserved when they are complete.
 5. A connection that opens and closes without a word is a heartbeat (1.5): no error, no warning.
 6. Whatever a sender sends ends its own session at most; it is counted, and retried by the sender or kept as a dead letter.
-7. Who gets in at all is `fluent_door`'s affair. A full house lets a newcomer in for a sender that sent nothing yet, or nothing for
-   `PROVEN_IDLE_S`; only if there is none is the newcomer turned away. Shippers come back by themselves.
+7. Who gets in at all is `fluent_door`'s affair. A full house lets a newcomer in for a sender that has not sent a frame (and is not at
+   it, or has been for long), or is silent for long; only if there is none is the newcomer turned away. Shippers come back by themselves.
 8. Every wait for a peer has an end: the handshake, silence between frames and inside one, a frame as a whole, the taking of an ack.
 """
 
@@ -43,8 +43,8 @@ __all__ = ["ForwardServer", "Intake", "ServerSettings"]
 
 _log = logging.getLogger(__name__)
 
-PROVEN_IDLE_S = 30.0
-"""A sender that has sent frames may be silent for so long before a newcomer takes its place in a full house."""
+_FULL_S = 0.1
+"""How long nobody is looked for who could make room, after nobody was found."""
 
 
 class Intake(Protocol):
@@ -129,6 +129,9 @@ class ForwardServer:
         self._listener: Listener | None = None
         self._heartbeats: asyncio.DatagramTransport | None = None
         self._sessions: dict[asyncio.Task[None], Session] = {}
+        self._unproven: dict[Session, None] = {}  # in the order in which they came
+        self._leaving = 0
+        self._full_until_s = 0.0
         self._poison: OrderedDict[tuple[str, bytes], int] = OrderedDict()
         counters.gauge(telemetry.SESSIONS_OPEN, lambda: len(self._sessions), source=self.settings.name)
 
@@ -196,8 +199,7 @@ class ForwardServer:
 
     def _accepted(self, transport: asyncio.Transport) -> None:
         most = self.settings.max_sessions
-        full = len(self._sessions) >= most and sum(not session.leaving for session in self._sessions.values()) >= most
-        if self.draining or (full and not self._make_room()):
+        if self.draining or (len(self._sessions) - self._leaving >= most and not self._make_room()):
             if not self.draining:
                 self.door.refusals.refused(peer_name(transport), "max_sessions", f"{most} senders are connected")
             self.count(telemetry.SESSIONS_CLOSED, reason="max_sessions")
@@ -207,20 +209,33 @@ class ForwardServer:
         session = Session(self, transport)
         task = asyncio.get_running_loop().create_task(session.run())
         self._sessions[task] = session
+        self._unproven[session] = None
         task.add_done_callback(self._ended)
 
+    def proven(self, session: Session) -> None:
+        """A session has sent its first frame."""
+        self._unproven.pop(session, None)
+
     def _make_room(self) -> bool:
-        """End the session that is missed least: one that never sent a frame, else the one silent for longest. False: all are at work."""
+        """End the session that is missed least: the oldest that has not sent a frame, else one silent for long. False: all are at work."""
         now_s = asyncio.get_running_loop().time()
-        idle = [(session.proven, since_s, session) for session in self._sessions.values() if (since_s := session.idle_since_s) is not None]
-        proven, since_s, session = min(idle, key=lambda entry: entry[:2], default=(True, now_s, None))
-        if session is None or (proven and now_s - since_s < PROVEN_IDLE_S):
+        if now_s < self._full_until_s:
             return False
+        session = next((one for one in self._unproven if one.replaceable(now_s)), None)
+        if session is None:
+            session = next((one for one in self._sessions.values() if one.replaceable(now_s)), None)
+        if session is None:
+            self._full_until_s = now_s + _FULL_S  # so that a flood does not make us look at everybody again and again
+            return False
+        self._unproven.pop(session, None)
+        self._leaving += 1
         session.leave()
         return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._sessions[task]
+        session = self._sessions.pop(task)
+        self._unproven.pop(session, None)
+        self._leaving -= session.leaving
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("A Forward session ended by an error of ours.", exc_info=error)
 

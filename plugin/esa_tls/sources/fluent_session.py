@@ -26,6 +26,12 @@ _log = logging.getLogger("esa_tls.sources.fluent")
 
 _SIGNALS = {1: "metrics", 2: "traces"}
 
+PROVEN_IDLE_S = 30.0
+"""A sender that has sent frames may be silent for so long before a newcomer gets its place in a full house."""
+
+FIRST_FRAME_S = 10.0
+"""The same for one that is still sending its first frame."""
+
 _MAX_JOBS = 64
 """Frames of one session waiting for their turn to be acknowledged; frames without lines need no batch, so this bounds them."""
 
@@ -59,7 +65,7 @@ class Session:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
         self._peer = peer_name(transport)
-        self._since_s = asyncio.get_running_loop().time()  # of the last bytes
+        self._begun_s = self._since_s = asyncio.get_running_loop().time()  # since: of the last bytes
         self.proven = False
         """Whether it sent a frame."""
         self.leaving = False
@@ -156,11 +162,14 @@ class Session:
                     await self._writer.wait_closed()
         return reason
 
-    @property
-    def idle_since_s(self) -> float | None:
-        """Loop time of the last bytes; None: it is at work, in the middle of a frame, or about to end."""
-        busy = self.leaving or self._frames.buffered_bytes or self._unacked or self._running or not self._jobs.empty()
-        return None if busy else self._since_s
+    def replaceable(self, now_s: float) -> bool:
+        """Whether a newcomer may have its place in a full house: nothing of it waits for us, and it takes its time."""
+        if self.leaving or self._unacked or self._running or not self._jobs.empty():
+            return False
+        inside = self._frames.buffered_bytes > 0
+        if self.proven:
+            return not inside and now_s - self._since_s >= PROVEN_IDLE_S
+        return not inside or now_s - self._begun_s >= FIRST_FRAME_S
 
     def leave(self) -> None:
         """End, to make room for somebody else."""
@@ -279,7 +288,9 @@ class Session:
     async def _take_all(self, frames: list[RawFrame]) -> None:
         """Decode and submit the frames of one read. Raises _Ended at the first one that cannot be used."""
         held, self._held, self._frame_deadline_s = self._held, None, None
-        self.proven = True
+        if not self.proven:
+            self.proven = True
+            self._server.proven(self)
         if held is None:
             held = AsyncExitStack()
             await held.enter_async_context(self._server.intake.reserve(sum(len(raw.data) for raw in frames)))

@@ -126,7 +126,7 @@ def test_3_2_each_break_is_over_after_ten_minutes(name: str) -> None:
     BREAKS[name](driver)
     if name == "two sessions":
         driver.pipeline.close_session(2, clean=True)
-    driver.feed(at(QUIET + 250, "Status: 1")).feed(at(QUIET + 500, "Status: 2"))
+    driver.feed(at(QUIET + 1, "Status: 0")).feed(at(QUIET + 250, "Status: 1")).feed(at(QUIET + 500, "Status: 2"))
     assert evidence(clear_mail(driver, QUIET + 700)) == "absence"
 
 
@@ -135,8 +135,28 @@ def test_3_2_the_border_of_ten_minutes(after_s: int, expected: str) -> None:
     """A break exactly ten minutes before the beginning is still in the ten minutes before."""
     driver = begun()
     driver.pipeline.break_feed("esa1")
-    driver.feed(at(QUIET + 290, "Status: 1")).feed(at(QUIET + 580, "Status: 2"))
+    driver.feed(at(QUIET, "Status: 0")).feed(at(QUIET + 290, "Status: 1")).feed(at(QUIET + 580, "Status: 2"))
     assert evidence(clear_mail(driver, QUIET + after_s)) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in BREAKS if name != "late batch"])
+def test_3_2_a_break_lasts_until_the_next_line(name: str) -> None:
+    """It lies between the last line before it and the first after it: a quiet night in between does not make it old."""
+    driver = begun(starts_broken=name == "start of ours")
+    BREAKS[name](driver)
+    if name == "two sessions":
+        driver.pipeline.close_session(2, clean=True)
+    assert evidence(clear_mail(driver.restart() if name != "start of ours" else driver, QUIET + 20_000)) == "absence_lossy"
+
+
+def test_3_2_lines_after_a_break_say_no_more_than_is_known_then() -> None:
+    """A connection that failed before the feed broke: a success line may be among those that are missing."""
+    driver = begun().feed(at(QUIET + 10, NEW, "ICID 70 TLS was required but remote host did not initiate it"))
+    driver.pipeline.break_feed("esa1")
+    driver.feed(at(QUIET + 11, *MAIL)).end()
+    for line in MAIL:
+        assert driver.line(line)["cisco_esa"]["tls"]["evidence"] == "absence_lossy"
+    assert driver.message(90)["cisco_esa"]["reception"]["tls"]["evidence"] == "absence_lossy"
 
 
 def test_3_2_a_sender_that_closed_its_session_cleanly_breaks_nothing() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.contract.delivery_fakes import NoWait
 from tests.contract.forward_receiver import ACK, ACK_BYTEWISE, CLOSE, SILENT, WRONG_ACK, ForwardReceiver
+from tests.contract.otlp_receiver import OtlpReceiver, Reply
 
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.offline.send import SendResult, parse_destination, run, send
@@ -166,19 +167,26 @@ def test_run_is_send_without_an_event_loop(log: Path) -> None:
 
 @pytest.mark.parametrize(
     ("to", "wanted"),
-    [("forward://h:1", ("h", 1)), ("forward://h", ("h", 24224)), ("forward://[::1]:5/", ("::1", 5)), ("forward://h:0", ("h", 0))],
+    [
+        ("forward://h:1", ("forward", ("h", 1))),
+        ("forward://h", ("forward", ("h", 24224))),
+        ("forward://[::1]:5/", ("forward", ("::1", 5))),
+        ("forward://h:0", ("forward", ("h", 0))),
+        ("otlp://h:1", ("otlp", ("h", 1))),
+        ("otlp://h", ("otlp", ("h", 4317))),
+    ],
 )
-def test_destinations(to: str, wanted: tuple[str, int]) -> None:
-    """Host and port, with Forward's default port."""
+def test_destinations(to: str, wanted: tuple[str, tuple[str, int]]) -> None:
+    """Scheme, host and port, with the default port of the scheme."""
     assert parse_destination(to) == wanted
 
 
 @pytest.mark.parametrize(
-    "to", ["otlp://h:1", "h:1", "forward://", "forward://h:x", "forward://h:99999", "forward://h/p", "forward://u@h", ""]
+    "to", ["otlp://", "otlp://h/p", "h:1", "forward://", "forward://h:x", "forward://h:99999", "forward://h/p", "forward://u@h", ""]
 )
 def test_other_destinations_are_refused(to: str) -> None:
-    """What is no Forward address is a configuration error that quotes it; otlp:// says that it is not available."""
-    with pytest.raises(ConfigError, match="otlp:// is not available" if to.startswith("otlp") else "send"):
+    """What is neither a Forward nor an OTLP address is a configuration error that quotes it."""
+    with pytest.raises(ConfigError, match="send"):
         parse_destination(to)
 
 
@@ -237,3 +245,59 @@ async def test_fluent_logger_lines_known_to_be_lost_are_an_error(log: Path) -> N
     with pytest.raises(TransientError, match="fluent-logger could not send"):
         await send([log], f"forward://127.0.0.1:{port}", client="fluent-logger")
     await server.wait_closed()
+
+
+# -- OTLP ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def _bodies(receiver: OtlpReceiver) -> list[bytes]:
+    return [
+        record.body.string_value.encode() or record.body.bytes_value
+        for request in receiver.accepted
+        for group in request.message.resource_logs
+        for scope in group.scope_logs
+        for record in scope.log_records
+    ]
+
+
+async def test_otlp_brings_every_line_byte_for_byte(tmp_path: Path) -> None:
+    """Lines arrive in order, also one that is no UTF-8, in requests of the wanted size."""
+    lines = [b"Info: ICID 1 close", b"Info: MID 2 Subject '\xff'", b"Info: ICID 3 close"]
+    file = tmp_path / "mail.log"
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    async with OtlpReceiver() as receiver:
+        result = await send([file], f"otlp://127.0.0.1:{receiver.port}", batch_lines=2)
+
+    assert result == SendResult(3, 2, 0, acknowledged=True)
+    assert _bodies(receiver) == lines
+
+
+async def test_otlp_sends_again_what_was_not_taken(log: Path) -> None:
+    """UNAVAILABLE means the same bytes again, until they are taken."""
+    answers = iter([Reply(14), Reply(14)])
+    async with OtlpReceiver(answer=lambda _: next(answers, Reply())) as receiver:
+        result = await send([log], f"otlp://127.0.0.1:{receiver.port}", sleep=_at_once)
+
+    assert result.resent == 2
+    assert len({request.message.SerializeToString(deterministic=True) for request in receiver.requests}) == 1
+
+
+async def test_otlp_says_what_was_refused(log: Path) -> None:
+    """A receiver that will never take the lines ends the command with its reason, and nothing is sent twice."""
+    async with OtlpReceiver(answer=lambda _: Reply(3)) as receiver:
+        with pytest.raises(TransientError, match="refused"):
+            await send([log], f"otlp://127.0.0.1:{receiver.port}", sleep=_at_once)
+
+    assert len(receiver.requests) == 1
+
+
+async def test_otlp_without_a_receiver_is_an_error_at_once(log: Path) -> None:
+    """A wrong port is told, not tried for ever; and the PyPI client has no OTLP."""
+    with pytest.raises(TransientError, match="nobody answers"):
+        await send([log], "otlp://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="Forward only"):
+        await send([log], "otlp://127.0.0.1:1", client="fluent-logger")
+
+
+async def _at_once(_seconds: float) -> None:
+    await asyncio.sleep(0)

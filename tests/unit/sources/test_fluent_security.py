@@ -25,7 +25,7 @@ from tests.unit.sources.test_fluent import Client, MemoryIntake, Running, frame,
 from esa_tls import telemetry
 from esa_tls.runtime.refusals import Refusals
 from esa_tls.runtime.tls import server_context
-from esa_tls.sources import fluent_door
+from esa_tls.sources import fluent_door, fluent_session
 from esa_tls.sources.fluent import ForwardServer, ServerSettings
 from esa_tls.telemetry import Counters
 from esa_tls.wire.fluent_handshake import ClientCredentials, ClientHandshake, ServerCredentials
@@ -439,6 +439,55 @@ async def test_two_thousand_idle_connections() -> None:
         finally:
             for raw in idle:
                 raw.close()
+
+
+async def test_half_sent_frames_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A house full of senders in the middle of their first frame: turned away while they may be honest, then let in for the oldest."""
+    async with secured(credentials=None, max_sessions=5) as run:
+        for _ in range(5):
+            await (await run.client()).send(frame("x", "xyz")[:10])
+        await until(lambda: sum(session._frames.buffered_bytes for session in run.server._sessions.values()) == 50)
+        assert await (await run.client()).rest() == b""
+        assert refused(run) == {"max_sessions": 1}
+        monkeypatch.setattr(fluent_session, "FIRST_FRAME_S", 0.0)
+        run.server._full_until_s = 0.0
+        good = await run.client()
+        await good.send(frame("a", "abc"))
+        assert await good.receive(len(reply("abc"))) == reply("abc")
+        assert run.closed_by() == {"max_sessions": 1, "evicted": 1}
+
+
+async def test_a_sender_that_was_silent_for_long_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proven senders keep their places while they are young or at work; a flood of newcomers does not make us search each time."""
+    async with secured(credentials=None, max_sessions=3) as run:
+        for n in range(3):
+            client = await run.client()
+            await client.send(frame("a", f"ab{n}"))
+            await client.receive(len(reply("abc")))
+        for _ in range(2):
+            assert await (await run.client()).rest() == b""
+        assert run.server._full_until_s > 0
+        monkeypatch.setattr(fluent_session, "PROVEN_IDLE_S", 0.0)
+        run.server._full_until_s = 0.0
+        good = await run.client()
+        await good.send(frame("a", "abc"))
+        assert await good.receive(len(reply("abc"))) == reply("abc")
+        assert run.closed_by() == {"max_sessions": 2, "evicted": 1}
+        await until(lambda: run.server._leaving == 0)
+
+
+async def test_a_sender_that_waits_for_its_ack_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it has been silent, it waits for us: the newcomer is turned away, and the ack arrives."""
+    monkeypatch.setattr(fluent_session, "PROVEN_IDLE_S", 0.0)
+    async with secured(credentials=None, max_sessions=1) as run:
+        run.intake.accepting.clear()
+        waiting = await run.client()
+        await waiting.send(frame("a", "abc"))
+        await run.intake.until(lambda: len(run.intake.entered) == 1)
+        assert await (await run.client()).rest() == b""
+        await run.intake.accept()
+        assert await waiting.receive(len(reply("abc"))) == reply("abc")
+        assert run.closed_by() == {"max_sessions": 1}
 
 
 async def test_many_half_sent_handshakes_leave_room(tmp_path: Path) -> None:
