@@ -14,7 +14,6 @@ import logging
 import os
 import resource
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
@@ -46,6 +45,7 @@ from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.journal_format import DeadLetter
 from esa_tls.runtime.refusals import Refusals
+from esa_tls.runtime.streams import own_hostname
 from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials, grpc_server_credentials, server_context
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
 from esa_tls.sinks.fluent_upstreams import Receiver
@@ -211,14 +211,6 @@ def _receivers(settings: FluentSink) -> list[Receiver]:
             )
         receivers.append(Receiver(upstream.host, upstream.port, upstream.weight, upstream.standby, credentials))
     return receivers
-
-
-def own_hostname() -> str:
-    """How this machine calls itself to Forward peers: its full name, and never "localhost", as that is what many of them are called."""
-    for name in (socket.getfqdn(), socket.gethostname()):
-        if name and not name.startswith("localhost"):
-            return name
-    return "esa-tls"
 
 
 def unprotected(config: Config) -> list[str]:
@@ -635,6 +627,7 @@ def _make_api(config: Config, counters: Counters, intake: Intake, pipeline: Pipe
             max_watchers=settings.max_watchers,
         ),
         credentials=None if settings.tls is None else grpc_server_credentials(settings.tls, owner="api", counters=counters),
+        failing=lambda: intake.failing,
     )
     intake.on_durable = api.committed
     return api

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from esa_tls.api.client import Sidecar
-    from esa_tls.config import Config
+    from esa_tls.config import Config, Secret
+    from esa_tls.offline.send import Access
 
 KINDS = ("line", "connection", "delivery", "message", "consolidated")
 OUTCOMES = ("success", "failed", "none", "unknown", "pending")
@@ -325,13 +326,48 @@ def simulate(
     show_default=True,
     help="Our client waits for acknowledgements and sends again; fluent-logger is the PyPI one and does neither.",
 )
+@click.option("--tls", is_flag=True, help="Speak TLS, and trust the system's authorities.")
+@click.option("--ca-file", metavar="FILE", help="Speak TLS; PEM file of the authorities that may have signed its certificate.")
+@click.option("--server-name", metavar="NAME", help="Speak TLS; the name its certificate has to carry, if that is not the host.")
+@click.option("--cert-file", metavar="FILE", help="PEM file of our own certificate, if it wants one (mutual TLS).")
+@click.option("--key-file", metavar="FILE", help="PEM file of its private key.")
+@click.option(
+    "--shared-key-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Forward: file with the shared key; else the environment variable ESA_TLS_SHARED_KEY.",
+)
+@click.option("--user", metavar="NAME", help="Forward: our user name.")
+@click.option(
+    "--password-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Forward: file with the user's password; else the environment variable ESA_TLS_PASSWORD.",
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="OTLP: file with the bearer token; else the environment variable ESA_TLS_TOKEN.",
+)
 def send(
-    files: tuple[str, ...], *, to: str, rate: float | None, tag: str, batch_lines: int, client: Literal["esa-tls", "fluent-logger"]
+    files: tuple[str, ...],
+    *,
+    to: str,
+    rate: float | None,
+    tag: str,
+    batch_lines: int,
+    client: Literal["esa-tls", "fluent-logger"],
+    **options: Any,
 ) -> None:
-    """Send the lines of log FILES (plain, .gz, .zst, `-`) to a sidecar; exit 1 if there is none, or the lines were not taken."""
+    """Send the lines of log FILES (plain, .gz, .zst, `-`) to a sidecar; exit 1 if there is none, or the lines were not taken.
+
+    Secrets come from files or the environment, never from the command line, where others can read them.
+    """
     from esa_tls.offline import send as sending
 
-    result = sending.run(files, to, rate=rate, client=client, tag=tag, batch_lines=batch_lines)
+    access = _access(options, scheme=sending.parse_destination(to)[0])
+    result = sending.run(files, to, rate=rate, client=client, access=access, tag=tag, batch_lines=batch_lines)
     state = "acknowledged" if result.acknowledged else "without acknowledgement"
     again = f", {result.resent} of them again" if result.resent else ""
     click.echo(f"{result.lines} lines sent in {result.batches} batches{again}, {state}", err=True)
@@ -446,6 +482,37 @@ def _sidecar(options: dict[str, Any]) -> Sidecar:
         raise click.UsageError(f"--address: {error}") from error
     secured = ClientTls(**files) if tls or any(files.values()) else None
     return Sidecar(address, token=os.environ.get("ESA_TLS_TOKEN"), token_file=token_file, tls=secured)
+
+
+def _access(options: dict[str, Any], *, scheme: str) -> Access:
+    """How `send` gets in. The environment counts only where the protocol has a use for it, files always."""
+    from esa_tls.config import ClientTls
+    from esa_tls.offline.send import Access
+
+    forward, user = scheme == "forward", options["user"]
+    files = {name: options[name] for name in ("ca_file", "cert_file", "key_file", "server_name")}
+    return Access(
+        tls=ClientTls(**files) if options["tls"] or any(files.values()) else None,
+        shared_key=_secret(options["shared_key_file"], "ESA_TLS_SHARED_KEY" if forward else None),
+        username=user,
+        password=_secret(options["password_file"], "ESA_TLS_PASSWORD" if forward and user is not None else None),
+        token=_secret(options["token_file"], None if forward else "ESA_TLS_TOKEN"),
+    )
+
+
+def _secret(file: Path | None, variable: str | None) -> Secret | None:
+    """A secret out of a file, without its last line end, or else out of the environment; None: there is none."""
+    from esa_tls.config import Secret
+
+    if file is None:
+        text = None if variable is None else os.environ.get(variable)
+        return None if text is None else Secret(text)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "is no UTF-8"
+        raise ConfigError(f"{file}: cannot be read: {reason}") from error
+    return Secret(text.removesuffix("\n").removesuffix("\r"))
 
 
 def _stdout() -> BinaryIO:

@@ -272,9 +272,9 @@ def test_kill_minus_nine(tmp_path: Path, sidecars: Sidecars, capsys: pytest.Capt
     assert 0 == killer.sidecar.drain()
 
     print(f"kills {dict(killer.kills)}, proofs {dict(killer.proofs)}, lines {[len(load.lines) for load in loads]}")
+    check(config, {load.tag: load.lines for load in loads}, written(tmp_path / "records.jsonl"))
     for moment in CHOSEN:
         assert killer.proofs[moment] >= max(1, KILLS // len(MOMENTS) // 2), f"{moment}: {killer.proofs} of {killer.kills}"
-    check(config, {load.tag: load.lines for load in loads}, written(tmp_path / "records.jsonl"))
 
 
 def check(config: Path, lines: dict[str, list[bytes]], got: dict[str, Record]) -> None:

@@ -1,7 +1,7 @@
 """Peers that are built here from their packages, once: from a Go module or an npm package of ours that names them, into `listing.CACHE`.
 
-`make peers` (`python -m tests.peers.building`) builds all of them; a test that comes first builds the one it needs. What was built is kept as
-long as the files it was built from stay the same. Only package managers reach the network, and their own settings say where to.
+`make peers` (`python -m tests.peers.building`) builds all of them; a test that comes first builds the one it needs. What was built is kept
+as long as the files it was built from stay the same. Only package managers reach the network, and their own settings say where to.
 """
 
 from __future__ import annotations
@@ -73,10 +73,9 @@ class NodePeers(msgspec.Struct, frozen=True):
         return _once(self.name, files, lambda folder: self._make(files, folder))
 
     def _make(self, files: list[Path], folder: Path) -> dict[str, str]:
-        npm = shutil.which("npm")
-        if npm is None or shutil.which("node") is None:
-            if listing.apt_installed("node", "nodejs", "npm") is None or (npm := shutil.which("npm")) is None:
-                raise NotBuilt("no node and npm, and they cannot be installed by apt-get as root")
+        node, npm = (listing.apt_installed(program, "nodejs", "npm") for program in ("node", "npm"))
+        if node is None or npm is None:
+            raise NotBuilt("no node and npm, and they cannot be installed by apt-get as root")
         for file in files:
             shutil.copy(file, folder)
         _run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", folder=folder)

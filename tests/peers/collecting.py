@@ -16,23 +16,29 @@ READY = "Everything is ready. Begin running and processing data."
 
 
 class LogRecord(msgspec.Struct, frozen=True):
-    """One record out of a file: `body` as bytes, attributes as plain values, by name."""
+    """One record out of a file: the body and attributes as plain values; text that is no UTF-8 with surrogates."""
 
-    body: bytes
+    body: Any
     attributes: dict[str, Any]
     resource: dict[str, Any]
     event_name: str
 
 
 class Collector:
-    """One Collector with its folder: `start`, `kill`, `start` again. `records()` is all that its file exporter has written."""
+    """One Collector with its folder: `start`, `kill`, `start` again. `records()` is all that its file exporter has written.
+
+    Two things would have it lose lines when it is killed, whoever is behind it: without the feature gate what it read in the last 100 ms,
+    and with a file exporter without `rotation` what that keeps in its buffer.
+    """
 
     def __init__(self, program: Path, programs: Programs, folder: Path) -> None:
-        self._command = (program, "--config", folder / "collector.yaml")
+        self._command = (program, "--config", folder / "collector.yaml", "--feature-gates=stanza.synchronousLogEmitter")
         self._programs = programs
         self.folder = folder
         self.out = folder / "out.jsonl"
         self.running: Program | None = None
+        self._records: list[LogRecord] = []
+        self._read_bytes = 0
 
     def configure(self, config: dict[str, Any]) -> None:
         """Write its configuration: whole, but for its own telemetry, which would open a port."""
@@ -61,18 +67,24 @@ class Collector:
 
     def records(self) -> list[LogRecord]:
         """What was exported so far."""
-        return list(_records(self.out)) if self.out.exists() else []
+        if self.out.exists():
+            with self.out.open("rb") as out:
+                out.seek(self._read_bytes)
+                whole, line_end, _ = out.read().rpartition(b"\n")
+            self._read_bytes += len(whole + line_end)
+            self._records += _records(whole.decode("utf-8", "surrogateescape"))  # text that is no UTF-8 is written as it is
+        return self._records
 
 
-def _records(path: Path) -> Iterator[LogRecord]:
-    text = path.read_bytes().decode("utf-8", "surrogateescape")  # a string value that is no UTF-8 is written as it is
+def _records(text: str) -> Iterator[LogRecord]:
+    """Out of one request after the other. One may be cut off, by a kill before it was answered for; the next follows at once."""
     start = '{"resourceLogs":'
     decode = json.JSONDecoder().raw_decode
     at = text.find(start)
     while at >= 0:
         try:
             request, end = decode(text, at)
-        except ValueError:  # cut off by a kill, before it was answered for
+        except ValueError:
             end = at + 1
         else:
             yield from _of_request(request)
@@ -85,8 +97,7 @@ def _of_request(request: dict[str, Any]) -> Iterator[LogRecord]:
         for of_scope in of_resource["scopeLogs"]:
             for record in of_scope["logRecords"]:
                 body = _value(record.get("body", {}))
-                raw = body if isinstance(body, bytes) else str(body).encode("utf-8", "surrogateescape")
-                yield LogRecord(raw, _plain(record.get("attributes", [])), resource, record.get("eventName", ""))
+                yield LogRecord(body, _plain(record.get("attributes", [])), resource, record.get("eventName", ""))
 
 
 def _plain(pairs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,4 +118,5 @@ def _value(value: dict[str, Any]) -> Any:
 def line_of(record: LogRecord) -> bytes:
     """The line that a `line` record of ours holds, byte for byte: beside a body that could not hold it stands the line itself."""
     raw = record.attributes.get("cisco_esa.raw_base64")
-    return record.body if raw is None else base64.b64decode(raw)
+    line: bytes = record.body.encode("utf-8", "surrogateescape") if raw is None else base64.b64decode(raw)
+    return line

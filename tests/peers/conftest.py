@@ -78,7 +78,7 @@ def fluent_logger_node() -> Path:
 
 @pytest.fixture(scope="session")
 def grpcurl() -> Path:
-    """grpcurl."""
+    """The program grpcurl."""
     made = building.built(building.GRPCURL, listing.GRPCURL)
     peer(listing.GRPCURL, made.versions["github.com/fullstorydev/grpcurl"])
     return made.folder / "grpcurl"

@@ -16,6 +16,7 @@ from esa_tls import app, cli, reference
 from esa_tls.config import ClientTls, Config, FluentSecurity, FluentSink, FluentSource, FluentUpstream, ListenTls, Secret, parse, unix_path
 from esa_tls.errors import ConfigError
 from esa_tls.runtime.intake import Intake
+from esa_tls.runtime.streams import own_hostname
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
 from esa_tls.telemetry import Counters
 
@@ -228,7 +229,7 @@ def test_our_name_is_never_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
     for fqdn, name, ours in (("a.example", "a", "a.example"), ("localhost", "a", "a"), ("localhost.localdomain", "localhost", "esa-tls")):
         monkeypatch.setattr("socket.getfqdn", lambda fqdn=fqdn: fqdn)
         monkeypatch.setattr("socket.gethostname", lambda name=name: name)
-        assert app.own_hostname() == ours
+        assert own_hostname() == ours
 
 
 def test_what_an_upstream_leaves_out_is_the_sinks() -> None:

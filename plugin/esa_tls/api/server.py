@@ -5,7 +5,8 @@ Rules of this file:
 1. A token, if there is one, is wanted for every call but those of health, which balancers ask without; compared in constant time.
 2. Limits: bytes of a message, calls under way (per connection and in all), idle and half-open connections. A call too many is told
    RESOURCE_EXHAUSTED.
-3. `drain`: health says NOT_SERVING, `Enrich` takes nothing more and acknowledges what it took. `close`: what is durable by then reaches
+3. Health says NOT_SERVING while the journal takes nothing (`failing`), for the service and for the server as a whole.
+4. `drain`: health says NOT_SERVING, `Enrich` takes nothing more and acknowledges what it took. `close`: what is durable by then reaches
    those who watch, and they are told that the sidecar stops.
 """
 
@@ -43,6 +44,9 @@ SERVICE: Final = str(service_pb2.DESCRIPTOR.services_by_name["EsaTls"].full_name
 DRAIN_S: Final = 10.0
 """How long `drain` waits for clients to read their acknowledgements."""
 
+HEALTH_EVERY_S: Final = 0.5
+"""How often it is looked whether the journal takes groups."""
+
 CLOSE_GRACE_S: Final = 1.0
 """Calls under way at `close` get this long to hear that it is over."""
 
@@ -76,9 +80,13 @@ class ApiServer:
         counters: telemetry.Counters,
         settings: ApiSettings | None = None,
         credentials: grpc.ServerCredentials | None = None,
+        failing: Callable[[], object | None] = lambda: None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        """`credentials`: TLS; None = plain text. `appliances_of`: the appliances whose lines came in a session of the intake."""
+        """`credentials`: TLS; None = plain text. `appliances_of`: the appliances whose lines came in a session of the intake.
+
+        `failing`: why nothing can be made durable for the moment; None when all is well.
+        """
         self.settings = settings or ApiSettings()
         self.hub = Hub(counters, max_watchers=self.settings.max_watchers)
         self._servicer = Servicer(
@@ -93,9 +101,11 @@ class ApiServer:
         )
         self._refusals = Refusals(self.settings.name, counters)
         self._credentials = credentials
+        self._failing = failing
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._handing_out: asyncio.Task[None] | None = None
+        self._telling_health: asyncio.Task[None] | None = None
         self._port = 0
 
     @property
@@ -138,10 +148,25 @@ class ApiServer:
         except RuntimeError as error:
             await server.stop(None)
             raise OSError(errno.EADDRNOTAVAIL, str(error)) from error
-        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await self._set_health(serving=self._failing() is None)
         await server.start()
         self._handing_out = asyncio.get_running_loop().create_task(self.hub.run(), name="api records")
+        self._telling_health = asyncio.get_running_loop().create_task(self._tell_health(), name="api health")
         self._server = server
+
+    async def _set_health(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in (SERVICE, health.OVERALL_HEALTH):
+            await self._health.set(service, status)
+
+    async def _tell_health(self) -> None:
+        """Whoever watches health hears of each change; after a graceful shutdown began it stays NOT_SERVING."""
+        serving = self._failing() is None
+        while True:
+            await asyncio.sleep(HEALTH_EVERY_S)
+            if serving != (self._failing() is None):
+                serving = not serving
+                await self._set_health(serving=serving)
 
     async def drain(self) -> None:
         """Take nothing more; return when what was taken is acknowledged. Those who watch stay."""
@@ -155,6 +180,7 @@ class ApiServer:
         """Hand out what is durable, and end all calls. Safe at any time, and twice."""
         self._servicer.draining.set()
         handing_out, self._handing_out = self._handing_out, None
+        telling_health, self._telling_health = self._telling_health, None
         server, self._server = self._server, None
         if server is None:
             return
@@ -164,10 +190,11 @@ class ApiServer:
                     await self.hub.flushed()
         self.hub.close()
         await server.stop(CLOSE_GRACE_S)
-        if handing_out is not None:
-            handing_out.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await handing_out
+        for task in (handing_out, telling_health):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
 
 class _Door(grpc.aio.ServerInterceptor):

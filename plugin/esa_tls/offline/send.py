@@ -11,6 +11,9 @@ Three clients:
 - `fluent-logger`, the PyPI client: one message per line and **no acknowledgement**, so what was on its way when the connection broke
   may be lost, unseen (`SendResult.acknowledged` is false).
 
+Ours speak TLS, show a client certificate, shake hands by shared key and user (Forward) and show a bearer token (OTLP); the PyPI client can
+none of that, and is refused with it. Secrets are never printed and never come from the command line.
+
 Chunk ids are random per frame: two frames of equal lines are two frames. Standard input goes out in full batches as well, the last one
 when it ends: this replays logs, it follows none. Nothing is printed.
 """
@@ -20,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import ssl
 import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -30,13 +34,17 @@ from urllib.parse import urlsplit
 import msgpack
 import msgspec
 
+from esa_tls.config import ClientTls, Secret
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.offline.files import open_lines
 from esa_tls.runtime.dispatch import Backoff
+from esa_tls.runtime.streams import own_hostname
+from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials
 from esa_tls.sinks.fluent import DEFAULT_PORT, ForwardConnection
-from esa_tls.sinks.fluent_upstreams import Receiver, Upstreams
+from esa_tls.sinks.fluent_upstreams import Receiver, Upstreams, told
 from esa_tls.sinks.otlp import make_client
 from esa_tls.wire.fluent_encode import CHUNK_ID_RANDOM_BYTES, encode_packed_forward, new_chunk_id
+from esa_tls.wire.fluent_handshake import ClientCredentials
 
 Client = Literal["esa-tls", "fluent-logger"]
 
@@ -64,6 +72,16 @@ class SendResult(msgspec.Struct, frozen=True):
     acknowledged: bool = True
 
 
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """How to get in. `tls`: None = plain text. `shared_key` with `username` and `password` are for Forward, `token` is for OTLP."""
+
+    tls: ClientTls | None = None
+    shared_key: Secret | None = None
+    username: str | None = None
+    password: Secret | None = None
+    token: Secret | None = None
+
+
 Progress = Callable[[SendResult], None]
 
 
@@ -73,12 +91,13 @@ def run(
     *,
     rate: float | None = None,
     client: Client = "esa-tls",
+    access: Access | None = None,
     tag: str = DEFAULT_TAG,
     batch_lines: int = DEFAULT_BATCH_LINES,
     progress: Progress | None = None,
 ) -> SendResult:
     """`send` for callers without an event loop."""
-    return asyncio.run(send(files, to, rate=rate, client=client, tag=tag, batch_lines=batch_lines, progress=progress))
+    return asyncio.run(send(files, to, rate=rate, client=client, access=access, tag=tag, batch_lines=batch_lines, progress=progress))
 
 
 async def send(
@@ -87,6 +106,7 @@ async def send(
     *,
     rate: float | None = None,
     client: Client = "esa-tls",
+    access: Access | None = None,
     tag: str = DEFAULT_TAG,
     batch_lines: int = DEFAULT_BATCH_LINES,
     progress: Progress | None = None,
@@ -101,13 +121,12 @@ async def send(
 
     `progress` is called after each batch.
 
-    Raises ConfigError for an address or setting that cannot be used, TransientError if there is no receiver (fluent-logger: also if lines
-    were lost knowingly), OSError for a file that cannot be read (what came before it was sent).
+    Raises ConfigError for an address or setting that cannot be used, TransientError if there is no receiver or it does not let us in
+    (fluent-logger: also if lines were lost knowingly), OSError for a file that cannot be read (what came before it was sent).
     """
     scheme, upstream = parse_destination(to)
-    if scheme == "otlp" and client == "fluent-logger":
-        message = "send: fluent-logger speaks Forward only; use forward://host:port"
-        raise ConfigError(message)
+    access = access or Access()
+    _check(access, scheme=scheme, client=client)
     if batch_lines < 1 or (rate is not None and rate <= 0):
         message = "send: batch_lines must be at least 1 and rate above 0"
         raise ConfigError(message)
@@ -115,9 +134,22 @@ async def send(
         batch_lines = max(1, min(batch_lines, int(rate / STEPS_PER_S)))
     sender: _Acknowledged | _Unacknowledged | _Otlp
     if scheme == "otlp":
-        sender = _Otlp(upstream, timeout_s=ack_timeout_s, wall_clock_ns=wall_clock_ns, sleep=sleep, uniform=uniform)
+        sender = _Otlp(
+            upstream,
+            access,
+            timeout_s=ack_timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            wall_clock_ns=wall_clock_ns,
+            sleep=sleep,
+            uniform=uniform,
+        )
     elif client == "esa-tls":
-        upstreams = Upstreams([Receiver(*upstream)], connect_timeout_s=connect_timeout_s)
+        upstreams = Upstreams(
+            [Receiver(*upstream, credentials=_credentials(access))],
+            tls=None if access.tls is None else client_contexts(access.tls, owner="send"),
+            server_name=None if access.tls is None else access.tls.server_name,
+            connect_timeout_s=connect_timeout_s,
+        )
         connection = ForwardConnection(upstreams, ack_timeout_s=ack_timeout_s)
         sender = _Acknowledged(connection, tag=tag, wall_clock_ns=wall_clock_ns, sleep=sleep, uniform=uniform)
     else:
@@ -152,6 +184,38 @@ def parse_destination(to: str) -> tuple[str, Address]:
         message = f"send: {to!r} is not of the form forward://host:port or otlp://host:port"
         raise ConfigError(message)
     return url.scheme, (url.hostname, default if port is None else port)
+
+
+def _check(access: Access, *, scheme: str, client: Client) -> None:
+    """Raises ConfigError for what does not fit the protocol or the client."""
+    message = None
+    if client == "fluent-logger" and scheme == "otlp":
+        message = "fluent-logger speaks Forward only; use forward://host:port"
+    elif client == "fluent-logger" and access != Access():
+        message = "fluent-logger knows neither TLS nor a shared key; use our own client"
+    elif scheme == "otlp" and (access.shared_key or access.username or access.password):
+        message = "a shared key and a user belong to Forward; OTLP takes a token"
+    elif scheme == "forward" and access.token:
+        message = "a token belongs to OTLP; Forward takes a shared key"
+    elif (access.username is None) != (access.password is None):
+        message = "a user needs a password, and a password a user"
+    elif access.username is not None and access.shared_key is None:
+        message = "a user needs the shared key as well (it may be empty)"
+    if message is not None:
+        raise ConfigError(f"send: {message}")
+
+
+def _credentials(access: Access) -> ClientCredentials | None:
+    """What we know for the handshake of Forward; None: there is none."""
+    if access.shared_key is None:
+        return None
+    password = None if access.password is None else access.password.reveal().encode()
+    try:
+        return ClientCredentials(
+            shared_key=access.shared_key.reveal().encode(), hostname=own_hostname(), username=access.username, password=password
+        )
+    except ValueError as error:
+        raise ConfigError(f"send: {error}") from error
 
 
 def _batches(files: Sequence[str | Path], *, batch_lines: int) -> Iterator[list[bytes]]:
@@ -231,28 +295,53 @@ class _Otlp:
     def __init__(
         self,
         upstream: Address,
+        access: Access,
         *,
         timeout_s: float,
+        connect_timeout_s: float,
         wall_clock_ns: Callable[[], int],
         sleep: Callable[[float], Awaitable[None]],
         uniform: Callable[[float, float], float],
     ) -> None:
         host, port = upstream
         self._upstream = upstream
-        self._client = make_client("grpc", [f"{f'[{host}]' if ':' in host else host}:{port}"], headers={}, gzip=False, timeout_s=timeout_s)
+        self._tls = access.tls
+        self._server_name = host if access.tls is None or access.tls.server_name is None else access.tls.server_name
+        self._connect_timeout_s = connect_timeout_s
+        self._client = make_client(
+            "grpc",
+            [f"{f'[{host}]' if ':' in host else host}:{port}"],
+            headers={} if access.token is None else {"authorization": f"Bearer {access.token.reveal()}"},
+            gzip=False,
+            timeout_s=timeout_s,
+            credentials=None if access.tls is None else grpc_channel_credentials(access.tls, owner="send").current,
+            server_name=None if access.tls is None else access.tls.server_name,
+        )
         self._wall_clock_ns = wall_clock_ns
         self._sleep = sleep
         self._uniform = uniform
         self._backoff = Backoff()
 
     async def connect(self) -> None:
-        """Look whether somebody listens: gRPC itself would go on trying."""
+        """Look whether somebody listens and lets us in: gRPC itself would go on trying, and would not say why."""
+        host, port = self._upstream
+        tls = None if self._tls is None else client_contexts(self._tls, owner="send").current()
+        if tls is not None:
+            tls.set_alpn_protocols(["h2"])
         try:
-            _, writer = await asyncio.open_connection(*self._upstream)
-        except OSError as error:
-            message = f"send: nobody answers at {self._upstream[0]}:{self._upstream[1]} ({error.strerror or error})"
+            async with asyncio.timeout(self._connect_timeout_s):
+                reader, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=self._server_name if tls else None)
+                try:
+                    if tls is not None and not await reader.read(1):  # its word on our certificate comes after the handshake
+                        raise ConnectionAbortedError("it closed the connection")
+                finally:
+                    writer.transport.abort()
+        except ssl.SSLError as error:
+            message = f"send: {host}:{port}: {told(error)}"
             raise TransientError(message) from error
-        writer.close()
+        except OSError as error:  # TimeoutError is one
+            message = f"send: nobody answers at {host}:{port} ({error.strerror or str(error) or 'no answer in time'})"
+            raise TransientError(message) from error
 
     async def send(self, lines: list[bytes]) -> int:
         body = _otlp_request(lines, self._wall_clock_ns())

@@ -193,3 +193,11 @@ def _is_left_over(path: str) -> bool:
         except OSError:
             return False
     return False
+
+
+def own_hostname() -> str:
+    """How this machine calls itself to Forward peers: its full name, and never "localhost", as that is what many of them are called."""
+    for name in (socket.getfqdn(), socket.gethostname()):
+        if name and not name.startswith("localhost"):
+            return name
+    return "esa-tls"

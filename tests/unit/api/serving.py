@@ -27,6 +27,7 @@ class MemoryIntake:
         self.gate = asyncio.Event()
         self.gate.set()
         self.fail: Exception | None = None
+        self.failing: Exception | None = None
         self.batches: list[Batch] = []
         self.known: set[bytes] = set()
         self.sessions: dict[int, bool | None] = {}
@@ -96,6 +97,7 @@ async def serving(*, lookup: Lookup | None = None, core: Core | None = None, **s
         appliances_of=lambda session: core.pipeline.sessions.get(session, ()),
         counters=counters,
         settings=ApiSettings(port=0, **settings),
+        failing=lambda: intake.failing,
         now_s=lambda: NOW_S,
     )
     intake.on_durable = server.committed

@@ -472,6 +472,27 @@ async def test_with_the_token() -> None:
         assert health_pb2.HealthCheckResponse.SERVING == answer.status
 
 
+@pytest.mark.parametrize("service", ["esa_tls.v1.EsaTls", ""])
+async def test_health_follows_the_journal(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    """While the journal takes nothing, health says NOT_SERVING, and SERVING when it does again; after a drain began it stays down."""
+    monkeypatch.setattr(server, "HEALTH_EVERY_S", 0.01)
+    status = health_pb2.HealthCheckResponse
+    async with serving() as at:
+        health: Any = health_pb2_grpc.HealthStub(at.channel)
+        watching = health.Watch(health_pb2.HealthCheckRequest(service=service))
+        told = [(await watching.read()).status]
+        for failing in (JournalFull("no room"), None, JournalFull("no room")):
+            at.intake.failing = failing
+            told.append((await watching.read()).status)
+        assert told == [status.SERVING, status.NOT_SERVING, status.SERVING, status.NOT_SERVING]
+
+        await at.server.drain()
+        at.intake.failing = None
+        await asyncio.sleep(0.05)
+        assert status.NOT_SERVING == (await health.Check(health_pb2.HealthCheckRequest(service=service))).status
+        watching.cancel()
+
+
 async def test_a_request_too_large() -> None:
     """A message over the limit is RESOURCE_EXHAUSTED, and the connection goes on."""
     async with serving(max_message_bytes=64 << 10) as at:
