@@ -21,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 run: setup
-	@$(BIN)/esa-tls demo
+	@$(BIN)/esa-tls demo tests/corpus/*.log
 
 check: setup
 	$(BIN)/ruff check .

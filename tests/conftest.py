@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Under xdist a width is the controller's, and in the background jobs of a shell SIGINT is ignored: tests and the programs that they start
+# see neither.
+os.environ.pop("COLUMNS", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.peers.listing"]  # the list of programs tested against, at the end
 

@@ -16,7 +16,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,6 +45,7 @@ from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.journal_format import DeadLetter
 from esa_tls.runtime.refusals import Refusals
+from esa_tls.runtime.replay import replay
 from esa_tls.runtime.streams import own_hostname
 from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials, grpc_server_credentials, server_context
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
@@ -426,6 +427,16 @@ async def serve(config: Config, *, stop: asyncio.Event | None = None, started: C
     finally:
         journal.close()
         meters.shutdown()
+
+
+def replay_dead_letters(config: Config, *, limit: int) -> int:
+    """Send the oldest `limit` dead letters to the sinks that refused them; returns how many they took, which are deleted.
+
+    Files are left out: they refuse nothing. Raises JournalError (JournalLocked while a sidecar runs), TransientError.
+    """
+    sinks = [make_sink(settings) for settings in config.sinks if not isinstance(settings, JsonlSink)]
+    with closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal:
+        return asyncio.run(replay(journal, sinks, limit=limit))
 
 
 def _the_error(group: BaseExceptionGroup[EsaTlsError]) -> EsaTlsError:

@@ -187,13 +187,22 @@ def journal_status(config_path: Path | None, *, as_json: bool) -> None:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the whole payload in base64.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="The oldest N.")
+@click.option("--replay", is_flag=True, help="First send records again to the sinks that refused them. Only while no sidecar runs.")
 @click.option("--discard", is_flag=True, help="Delete what was listed. Only while no sidecar runs on this journal.")
-def journal_dead_letters(config_path: Path | None, *, as_json: bool, limit: int, discard: bool) -> int:
-    """List what could not be read or delivered; exit 1 if there is any left."""
+def journal_dead_letters(config_path: Path | None, *, as_json: bool, limit: int, replay: bool, discard: bool) -> int:
+    """List what could not be read or delivered, and on request deliver it after all; exit 1 if there is any left."""
+    if replay and discard:
+        raise click.UsageError("--replay and --discard do not go together: look at what is left after a replay first")
     from esa_tls.offline import journal_report
 
-    data_dir = Path(_load(config_path).data_dir)
+    config = _load(config_path)
+    data_dir = Path(config.data_dir)
     letters = journal_report.dead_letters(data_dir, limit=limit)
+    if replay and letters:
+        from esa_tls import app
+
+        click.echo(f"{app.replay_dead_letters(config, limit=limit)} delivered", err=True)
+        letters = journal_report.dead_letters(data_dir, limit=limit)
     for number, letter in letters:
         click.echo(journal_report.letter_json(number, letter) if as_json else journal_report.letter_line(number, letter))
     if discard and letters:
@@ -451,12 +460,13 @@ def watch(
 
 
 @cli.command()
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
 @click.option("--keep", is_flag=True, help="Leave the sidecar running afterwards, until Ctrl-C.")
-def demo(*, keep: bool) -> int:
-    """Start a sidecar with defaults, send it sample and simulated traffic, and show what comes out."""
+def demo(files: tuple[Path, ...], *, keep: bool) -> int:
+    """Start a sidecar with defaults, send it log FILES, a sample and simulated traffic, and show what comes out."""
     from esa_tls.offline import demo as demonstration
 
-    return demonstration.run(keep=keep)
+    return demonstration.run(files, keep=keep)
 
 
 # -- shared ----------------------------------------------------------------------------------------------------------------------

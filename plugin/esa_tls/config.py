@@ -293,7 +293,14 @@ class OtlpHttpSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Secret | None,
         Meta(description="If set, senders must show the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
     ] = None
-    max_connections: Annotated[int, Meta(description="Senders connected at the same time; more are turned away.", ge=1)] = 1024
+    max_connections: Annotated[
+        int,
+        Meta(
+            description="Senders connected at the same time. One more takes the place of a sender that does nothing; "
+            "it is turned away if all are at work.",
+            ge=1,
+        ),
+    ] = 1024
     read_timeout_s: Annotated[
         float, Meta(description="A body that has not come within this is given up; the sender may try again.", gt=0)
     ] = 30.0
@@ -355,7 +362,12 @@ class SyslogSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int, Meta(description="A longer message is cut there and its record flagged `truncated`.", ge=2 * KiB, le=256 * KiB)
     ] = 64 * KiB
     max_sessions: Annotated[
-        int, Meta(description="Senders connected at the same time, or addresses known with UDP; more are turned away.", ge=1)
+        int,
+        Meta(
+            description="Senders connected at the same time, or addresses known with UDP. One more takes the place of a sender that sent no "
+            "whole message yet, or nothing for five minutes; it is turned away if there is none.",
+            ge=1,
+        ),
     ] = 1024
     idle_timeout_s: Annotated[
         float,

@@ -35,6 +35,8 @@ class FakeIntake:
         """Payloads that are durable as dead letters."""
         self.failing: Callable[[], bool] = lambda: False
         """Asked at each batch: whether the journal cannot take it for the moment."""
+        self.refused = 0
+        """Batches it could not take."""
         self.opened = 0
         self.closed: dict[int, bool] = {}
         self.reserved_bytes = 0
@@ -90,6 +92,7 @@ class FakeIntake:
     async def submit(self, batch: Batch, /, *, timeout_s: float | None = None) -> None:
         await self._wait(timeout_s)
         if self.failing():
+            self.refused += 1
             raise JournalFull("no room")
         if batch.key is None or batch.key not in self._known:
             self.committed += [one for run in batch.runs for one in run.lines]

@@ -44,6 +44,7 @@ class OtlpGrpcWire:
     answers = True
     silent = False
     takes_poison = True
+    sessions_end = True
     worked = (OTLP_REQUESTS,)
     malformed = (OTLP_REQUESTS,)
 
@@ -95,6 +96,7 @@ class OtlpHttpWire:
     answers = True
     silent = False
     takes_poison = True
+    sessions_end = True
     worked = (OTLP_REQUESTS,)
     malformed = (OTLP_REQUESTS,)
 

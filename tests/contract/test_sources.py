@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from esa_tls.runtime.refusals import Refusals
 from esa_tls.runtime.tls import server_context
 from esa_tls.sources.fluent import ForwardServer, ServerSettings
 from esa_tls.sources.syslog import SyslogServer, SyslogSettings
+from esa_tls.sources.syslog_udp import SyslogUdpServer
 from esa_tls.telemetry import (
     EVENTS_DEAD_LETTERED,
     FORWARD_ACKS,
@@ -32,6 +34,7 @@ from esa_tls.telemetry import (
     SESSIONS_CLOSED,
     SESSIONS_OPENED,
     SYSLOG_BAD_FRAMES,
+    SYSLOG_DROPPED,
     Counters,
 )
 from esa_tls.wire.fluent_encode import AckReader
@@ -60,6 +63,8 @@ class Wire(Protocol):
     """Whether a sender can do without an answer."""
     takes_poison: bool
     """Whether an unreadable event can stand between good ones of a batch."""
+    sessions_end: bool
+    """Whether a peer that leaves is seen to leave."""
 
     @property
     def worked(self) -> tuple[str, ...]:
@@ -91,6 +96,7 @@ class ForwardWire:
     answers = True
     silent = True
     takes_poison = True
+    sessions_end = True
     worked = (SESSIONS_OPENED, SESSIONS_CLOSED, FORWARD_FRAMES, FORWARD_ACKS)
     malformed = (FORWARD_BAD_FRAMES,)
 
@@ -174,6 +180,7 @@ class SyslogWire:
     answers = False
     silent = True
     takes_poison = False
+    sessions_end = True
     worked = (SESSIONS_OPENED, SESSIONS_CLOSED)
     malformed = (SYSLOG_BAD_FRAMES,)
 
@@ -217,7 +224,47 @@ def syslog_tls(folder: Path) -> Wire:
     return SyslogWire(files=TlsFiles(folder))
 
 
-WIRES: dict[str, Callable[[Path], Wire]] = {"syslog": syslog, "syslog+tls": syslog_tls, "fluent": fluent, "fluent+tls+key": fluent_secured}
+class SyslogUdpWire:
+    """Syslog over UDP: a datagram is a line whatever it holds, so what is malformed here is only where it comes from."""
+
+    type = "syslog"
+    answers = False
+    silent = True
+    takes_poison = False
+    sessions_end = False
+    worked = (SESSIONS_OPENED,)
+    malformed = (SYSLOG_DROPPED,)
+
+    def source(self, intake: FakeIntake, counters: Counters) -> Source:
+        return SyslogUdpServer(intake, counters, settings=SyslogSettings(port=0, allow=("127.0.0.1/32",)))
+
+    async def send(self, source: Source, numbers: list[int], *, ask: bool, poison: int = 0) -> Answer:
+        self._say(source, *map(line, numbers))
+        return "nothing"
+
+    async def drivel(self, source: Source, chance: random.Random) -> None:
+        self._say(source, chance.randbytes(50), own_address="127.0.0.2")
+
+    def _say(self, source: Source, *datagrams: bytes, own_address: str = "127.0.0.1") -> None:
+        assert isinstance(source, SyslogUdpServer)
+        with suppress(AssertionError, OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((own_address, 0))
+            for datagram in datagrams:
+                sender.sendto(datagram, ("127.0.0.1", source.port))
+
+
+def syslog_udp(_: Path) -> Wire:
+    """Syslog over UDP."""
+    return SyslogUdpWire()
+
+
+WIRES: dict[str, Callable[[Path], Wire]] = {
+    "syslog": syslog,
+    "syslog+tls": syslog_tls,
+    "syslog+udp": syslog_udp,
+    "fluent": fluent,
+    "fluent+tls+key": fluent_secured,
+}
 WIRES |= {
     "otlp_grpc": lambda _: OtlpGrpcWire(),
     "otlp_grpc+tls+token": lambda folder: OtlpGrpcWire(files=TlsFiles(folder)),
@@ -308,7 +355,8 @@ async def test_the_acknowledgement_matrix(wire: Wire, outcome: str, ask: bool) -
         answer = await wire.send(run.source, [0, 1, 2], ask=ask, poison=poison)
         if not ask:
             assert answer == "nothing"
-            await until(lambda: len(run.intake.closed) == run.intake.opened > 0)
+            await until(lambda: not wire.sessions_end or len(run.intake.closed) == run.intake.opened > 0)
+            await until(lambda: run.intake.refused > 0 or len(run.intake.committed) == 3)
         else:
             assert answer == ("try again" if outcome == "transient" else "accepted")
         assert run.intake.numbers() == ([] if outcome == "transient" else [0, 1, 2])

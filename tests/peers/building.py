@@ -39,25 +39,25 @@ class NotBuilt(Exception):
 
 
 class GoPeer(msgspec.Struct, frozen=True):
-    """A program in the Go module `tests/peers/<name>`: the package `package`, of ours or of a tool that the module names."""
+    """Programs of the Go module `tests/peers/<name>`: `packages` of it, or of tools that it names. Each program has its package's name."""
 
     name: str
-    package: str = "."
+    packages: tuple[str, ...] = (".",)
 
     def build(self) -> Built:
-        """The program is `folder / name`. Raises NotBuilt."""
+        """The programs are in `folder`. Raises NotBuilt."""
         source = HERE / self.name
-        files = [*sorted(source.glob("*.go")), source / "go.mod", source / "go.sum"]
+        files = [*sorted(source.rglob("*.go")), source / "go.mod", source / "go.sum"]
         return _once(self.name, files, lambda folder: self._make(source, folder))
 
     def _make(self, source: Path, folder: Path) -> dict[str, str]:
         go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
         if go is None:
             raise NotBuilt("no go; Go 1.26 or newer builds it")
-        program = folder / self.name
-        # `-buildvcs=false`: it would ask git. No `-mod=mod`: a build changes none of our files.
-        _run(go, "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", program, self.package, folder=source)
-        told = _run(go, "version", "-m", program, folder=folder)
+        # `-buildvcs=false`: it would ask git. `-mod=readonly`: a build changes none of our files.
+        options = ("-buildvcs=false", "-mod=readonly", "-trimpath", "-ldflags=-s -w")
+        _run(go, "build", *options, "-o", f"{folder}{os.sep}", *self.packages, folder=source)
+        told = _run(go, "version", "-m", folder, folder=folder)
         return dict(re.findall(r"^\t(?:dep|mod)\t(\S+)\t(\S+)", told, re.MULTILINE))
 
 
@@ -84,8 +84,8 @@ class NodePeers(msgspec.Struct, frozen=True):
 
 
 COLLECTOR = GoPeer("collector")
-GO_FORWARD = GoPeer("goforward")
-GRPCURL = GoPeer("grpcurl", package="github.com/fullstorydev/grpcurl/cmd/grpcurl")
+GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
+GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 NODE = NodePeers()
 
 ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE)

@@ -52,19 +52,19 @@ def collector() -> Path:
 
 
 @pytest.fixture(scope="session")
-def fluent_logger_go() -> list[str | Path]:
-    """The command of a client made of fluent-logger-golang."""
+def fluent_logger_go() -> Path:
+    """The program with a client made of fluent-logger-golang."""
     made = building.built(building.GO_FORWARD, listing.FLUENT_LOGGER_GO)
     peer(listing.FLUENT_LOGGER_GO, made.versions["github.com/fluent/fluent-logger-golang"])
-    return [made.folder / "goforward", "logger"]
+    return made.folder / "logger"
 
 
 @pytest.fixture(scope="session")
 def fluent_forward_go() -> Path:
-    """The program with a client (`ibm`) and a server (`serve`) made of IBM's fluent-forward-go."""
+    """The program with a client (`send`) and a server (`serve`) made of IBM's fluent-forward-go."""
     made = building.built(building.GO_FORWARD, listing.FLUENT_FORWARD_GO)
     peer(listing.FLUENT_FORWARD_GO, made.versions["github.com/IBM/fluent-forward-go"])
-    return made.folder / "goforward"
+    return made.folder / "ibm"
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """The third-party programs that tests ran against: found or installed, and listed with their versions at the end of a test run.
 
 A test that needs a program says so by `peer(name, version)` once it has it, or by `missing(name, why=...)`: that skips the test on a
-laptop and fails it where `CI=true`, and it is told in the list. This module is also a pytest plugin, which `conftest.py` beside it registers.
-Where `CI=true`, a run of all tests that has not met each of `PEERS` fails.
+laptop and fails it where `CI=true`, and it is told in the list. This module is also a pytest plugin, which the `conftest.py` beside it
+registers. Where `CI=true`, a run of all tests that has not met each of `PEERS` fails.
 
 With pytest-xdist the list is printed by the process that starts the workers, which does not load the conftest of this folder. There
 `tests/conftest.py` has to name the plugin: `pytest_plugins = ["tests.peers.listing"]`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -96,13 +97,17 @@ class Program:
     def write(self, data: bytes) -> None:
         """To its standard input."""
         assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise AssertionError(f"{self.name} reads no more; it said: {self.text}") from None
 
     def no_more(self) -> None:
         """The end of its standard input."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
 
     def until_ended(self, *, within_s: float = END_TIMEOUT_S) -> int:
         """Its exit code, once it has ended by itself and all it said is read."""
@@ -113,7 +118,8 @@ class Program:
         self._reader.join(10)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            pipe.close()
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
         return code
 
     def kill(self) -> None:

@@ -239,6 +239,12 @@ def test_simulate_names_several_appliances_in_one_file(capfdbinary: pytest.Captu
     assert called("simulate", "--messages", "20", "--appliances", "2", "--form", "file") == 2
 
 
+def test_it_is_a_module_too() -> None:
+    """`python -m esa_tls` is `esa-tls`, where the command is not on the path."""
+    done = subprocess.run([sys.executable, "-m", "esa_tls", "--version"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("esa-tls ")
+
+
 # -- journal ---------------------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def config_file(tmp_path: Path) -> Path:
@@ -268,6 +274,16 @@ def test_dead_letters_are_listed_and_discarded(config_file: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["reason"] == "permanent: no"
     assert called(*command) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_dead_letters_are_replayed_one_way_at_a_time(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--replay` says how many were delivered and lists what is left; deleting what was not looked at is refused."""
+    command = ["journal", "dead-letters", "-c", str(config_file)]
+    assert called(*command, "--replay") == 1
+    told = capsys.readouterr()
+    assert told.err == "0 delivered\n"
+    assert "sink:next  permanent: no" in told.out
+    assert called(*command, "--replay", "--discard") == 2
 
 
 def test_no_journal_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,26 +188,6 @@ def test_metrics_named_in_the_manual_exist() -> None:
         assert set(re.findall(r"`(esa_tls_[a-z_]+)`", page.read_text(encoding="utf-8"))) <= there
 
 
-# -- examples --------------------------------------------------------------------------------------------------------------------
-def test_the_example_configuration_loads() -> None:
-    """deploy/examples/esa-tls.yaml is accepted and has the two sinks that it talks of."""
-    made = config.load(ROOT / "deploy" / "examples" / "esa-tls.yaml")
-
-    assert [type(sink) for sink in made.sinks] == [config.JsonlSink, config.FluentSink]
-
-
-def test_the_fluent_bit_example_keeps_the_feed_whole() -> None:
-    """deploy/examples/fluent-bit.yaml sends to where the example listens, with acknowledgement, one worker, no drop, and lines on disk."""
-    made = config.load(ROOT / "deploy" / "examples" / "esa-tls.yaml")
-    pipeline = yaml.safe_load(text_of("deploy/examples/fluent-bit.yaml"))["pipeline"]
-    [output] = pipeline["outputs"]
-
-    assert output["name"] == "forward"
-    assert (output["host"], output["port"]) == config.listen_address(made.sources[0].listen)
-    assert (output["require_ack_response"], output["workers"], output["retry_limit"]) == (True, 1, "no_limits")
-    assert [entry["storage.type"] for entry in pipeline["inputs"]] == ["filesystem"]
-
-
 # -- what else is promised -------------------------------------------------------------------------------------------------------
 def test_the_licence_is_the_one_that_is_declared() -> None:
     """LICENSE holds the text of Apache-2.0, and the package says so."""

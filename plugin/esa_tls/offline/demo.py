@@ -1,8 +1,9 @@
 """`esa-tls demo` (`make run`): a sidecar at work, from the client's socket to the records, to look at.
 
-A sidecar of its own is started as a process (`esa-tls run` with a configuration in a temporary folder), a sample log and a short simulation
-go in through the `fluent-logger` client, and what comes out of the JSON lines file is shown: deliveries with connection id, direction and
-TLS outcome, as a live table on a terminal and as a plain one elsewhere. The JSON lines stay, everything else is removed at the end.
+A sidecar of its own is started as a process (`esa-tls run` with a configuration in a temporary folder), logs that were named, a sample log
+and a short simulation go in through the `fluent-logger` client, and what comes out of the JSON lines file is shown: deliveries with
+connection id, direction and TLS outcome, as a live table on a terminal and as a plain one elsewhere. The JSON lines stay, everything else
+is removed at the end.
 
 Ports: the defaults if they are free, else any. It ends by itself when all lines have become records; with `keep` the sidecar goes on until
 Ctrl-C, which ends it cleanly at any time.
@@ -22,7 +23,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,8 +94,17 @@ class Sidecar(msgspec.Struct):
     log: Path
 
 
-def run(*, keep: bool = False, console: Console | None = None, forward_port: int = FORWARD_PORT, web_port: int = WEB_PORT) -> int:
-    """The command. `keep`: the sidecar goes on until Ctrl-C. Ports that are taken, or 0: any. Returns 1 if not every line became a record.
+def run(
+    logs: Sequence[Path] = (),
+    *,
+    keep: bool = False,
+    console: Console | None = None,
+    forward_port: int = FORWARD_PORT,
+    web_port: int = WEB_PORT,
+) -> int:
+    """The command. `logs`: sent first, each as an appliance of the file's name. `keep`: the sidecar goes on until Ctrl-C.
+
+    Ports that are taken, or 0: any. Returns 1 if not every line became a record.
 
     Raises:
         EsaTlsError: the sidecar did not start; OSError: no room for its files.
@@ -105,7 +115,7 @@ def run(*, keep: bool = False, console: Console | None = None, forward_port: int
     code = 1
     try:
         with _terminated_as_interrupted(), _sidecar(folder, records, free_port(forward_port), free_port(web_port)) as sidecar:
-            complete = _show(sidecar, folder, console)
+            complete = _show(sidecar, folder, logs, console)
             code = 0 if complete else 1
             console.print(_places(sidecar))
             if keep:
@@ -221,10 +231,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 # -- traffic and what comes of it --------------------------------------------------------------------------------------------------
-def _show(sidecar: Sidecar, folder: Path, console: Console) -> bool:
+def _show(sidecar: Sidecar, folder: Path, logs: Sequence[Path], console: Console) -> bool:
     """Send, follow and show; True when every line sent has become a record."""
     seen, sending = Seen(), Sending()
-    client = threading.Thread(target=_send, args=(sidecar, folder, sending), name="client", daemon=True)
+    client = threading.Thread(target=_send, args=(sidecar, folder, logs, sending), name="client", daemon=True)
     client.start()
     if console.is_terminal:
         rows = max(1, min(ROWS_LIVE, console.height - ROWS_BESIDE))
@@ -239,13 +249,13 @@ def _show(sidecar: Sidecar, folder: Path, console: Console) -> bool:
     return complete
 
 
-def _send(sidecar: Sidecar, folder: Path, sending: Sending) -> None:
-    """Sample and simulation through the real client (a thread of its own)."""
+def _send(sidecar: Sidecar, folder: Path, logs: Sequence[Path], sending: Sending) -> None:
+    """Logs, sample and simulation through the real client (a thread of its own)."""
     try:
         simulated = folder / "simulated.log"
         with simulated.open("wb") as out:
             write_simulation(SimulationSettings(messages=SIMULATED_MESSAGES, hostile=0.0), out)
-        for path, tag in ((SAMPLE, SAMPLE_APPLIANCE), (simulated, SIMULATED_APPLIANCE)):
+        for path, tag in (*((log, log.stem) for log in logs), (SAMPLE, SAMPLE_APPLIANCE), (simulated, SIMULATED_APPLIANCE)):
             before = sending.lines
 
             def progress(result: send.SendResult, before: int = before) -> None:

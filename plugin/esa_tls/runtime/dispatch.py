@@ -345,7 +345,7 @@ class Dispatcher:
         if refused:
             now_s = self._wall_clock()
             letters = [
-                DeadLetter(f"sink:{self.name}", f"{record.reason}: {record.detail}", record.body, record.encoding, now_s)
+                DeadLetter(f"sink:{self.name}", f"{record.reason}: {record.detail}", record.body, record.encoding, now_s, record.kind)
                 for record in refused
             ]
             await self._insist(lambda: self._dead_letter(letters))

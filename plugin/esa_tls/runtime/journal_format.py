@@ -22,7 +22,7 @@ class DeadLetter(msgspec.Struct, frozen=True, array_like=True):
     """Something that could not be used or delivered, kept to be listed and replayed.
 
     `origin`: `source:<name>` or `sink:<name>`. `reason`: a class of failure, then text. `encoding`: of `payload`, e.g. `json`,
-    `forward`, `raw`. `at_s`: seconds, UTC.
+    `forward`, `raw`. `at_s`: seconds, UTC. `kind`: of the records in it; empty if it holds none.
     """
 
     origin: str
@@ -30,6 +30,7 @@ class DeadLetter(msgspec.Struct, frozen=True, array_like=True):
     payload: bytes
     encoding: str = "raw"
     at_s: float = 0.0
+    kind: str = ""
 
 
 class Totals(msgspec.Struct, frozen=True, array_like=True):

@@ -97,12 +97,13 @@ async def open_streams(
     """
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=limit, loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     if tls is None:
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         transport.resume_reading()
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    protocol = _OverTls(reader, loop=loop)
     handshake = Handshake(peer_name(transport))
     token = HANDSHAKE.set(handshake)  # OpenSSL's callbacks run in a copy of this context
     try:
@@ -118,8 +119,9 @@ async def open_streams(
         raise
     finally:
         HANDSHAKE.reset(token)
-    if secured is None or secured.is_closing():
-        raise ConnectionAbortedError(errno.ECONNABORTED, "closed during the handshake")
+    # A peer that has sent all it had may have closed before this task runs again: what it sent is in the reader. Closed altogether, there
+    # is no transport over TLS any more.
+    secured = secured if secured is not None else transport
     protocol.connection_made(secured)
     return reader, asyncio.StreamWriter(secured, protocol, reader, loop)
 
@@ -141,6 +143,14 @@ def keep_alive(sock: socket.socket) -> None:
     for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class _OverTls(asyncio.StreamReaderProtocol):
+    """Knows that TLS has no half-closed connections, which asyncio finds out only from a transport that it made before the handshake."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
 
 
 class _Accepting(asyncio.Protocol):

@@ -7,7 +7,8 @@ Rules of this file:
    budget; what it inflates to is reserved before it is inflated, by what it says of itself, and never trusted further.
 3. 404, 405 and 415 are plain text, everything else a `google.rpc.Status` in the request's type. 408 and 500 are never sent: a sender
    drops its data on those. A sender too slow with its body is told 503.
-4. Connections: at most `max_connections`, others are closed at once; one without a whole request within `idle_timeout_s` is closed.
+4. Connections: at most `max_connections`, and who does nothing makes room for a newcomer (`otlp_http_door`); one without a whole request
+   within `idle_timeout_s` is closed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from esa_tls import telemetry
 from esa_tls.errors import FrameTooLarge, MalformedMessage
 from esa_tls.runtime.refusals import Refusals
+from esa_tls.runtime.streams import Address, Listener, listen
 from esa_tls.sources.otlp import RETRY_AFTER_S, Busy, Intake, Receiver
+from esa_tls.sources.otlp_http_door import Door, Server
 from esa_tls.wire.fluent_inflate import BadCompression, InflatedTooLarge, inflate
 from esa_tls.wire.otlp_lines import OtlpSettings
 from esa_tls.wire.otlp_status import JSON, OK, PROTOBUF, UNAUTHENTICATED, Answer, http_status, response_body, status_body
@@ -58,6 +61,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     read_timeout_s: float = 30.0
     """For a whole body."""
     idle_timeout_s: float = 75.0
+    handshake_timeout_s: float = 10.0
     max_connections: int = 1024
     small_body_bytes: int = 256 << 10
     """Bytes of an incomplete body that a connection may hold without a reservation."""
@@ -93,27 +97,37 @@ class OtlpHttpServer:
             answer_within_s=self.settings.answer_within_s,
             now_s=now_s,
         )
-        self._http: web.Server | None = None
-        self._listener: asyncio.Server | None = None
-        counters.gauge(telemetry.SESSIONS_OPEN, lambda: len(self._http.connections) if self._http else 0, source=self.settings.name)
+        self._refusals = refusals or Refusals(f"source {self.settings.name}", counters)
+        self._http: Server | None = None
+        self._door: Door | None = None
+        self._listener: Listener | None = None
+        counters.gauge(telemetry.SESSIONS_OPEN, lambda: 0 if self._door is None else len(self._door), source=self.settings.name)
 
     @property
     def port(self) -> int:
         """The port it listens on (the free one taken for port 0). Only between `start()` and the end."""
         assert self._listener is not None
-        return int(self._listener.sockets[0].getsockname()[1])
+        return self._listener.port
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         settings = self.settings
-        self._http = web.Server(
+        self._http = Server(
             self._handle,
             access_log=None,
             auto_decompress=False,  # it has no cap
             keepalive_timeout=settings.idle_timeout_s,
             lingering_time=settings.lingering_s,
         )
-        self._listener = await asyncio.get_running_loop().create_server(self._protocol, settings.host, settings.port, ssl=self._tls)
+        self._door = Door(
+            self._http,
+            self._refusals,
+            most=settings.max_connections,
+            tls=self._tls,
+            handshake_timeout_s=settings.handshake_timeout_s,
+            evicted=lambda: self._count(telemetry.SESSIONS_CLOSED, reason="evicted"),
+        )
+        self._listener = await listen(Address(host=settings.host, port=settings.port), self._accepted)
 
     async def drain(self) -> None:
         """Stop accepting, let the requests under way commit and be answered, and close."""
@@ -128,26 +142,35 @@ class OtlpHttpServer:
         if listener is not None:
             listener.close()
         http, self._http = self._http, None
+        if self._door is not None:
+            await self._door.close()
         if http is not None:
             http.pre_shutdown()
             await http.shutdown(grace_s)
             await asyncio.sleep(0)
 
-    def _protocol(self) -> asyncio.Protocol:
-        assert self._http is not None
-        if len(self._http.connections) >= self.settings.max_connections:
-            self._counters.add(telemetry.SESSIONS_CLOSED, source=self.settings.name, reason="max_sessions")
-            return _TurnedAway()
-        self._counters.add(telemetry.SESSIONS_OPENED, source=self.settings.name)
-        return self._http()
+    def _accepted(self, transport: asyncio.Transport) -> None:
+        assert self._door is not None
+        if self._door.accepted(transport):
+            self._count(telemetry.SESSIONS_OPENED)
+        else:
+            self._count(telemetry.SESSIONS_CLOSED, reason="max_sessions")
+
+    def _count(self, name: str, **labels: str) -> None:
+        self._counters.add(name, source=self.settings.name, **labels)
 
     # -- one request -------------------------------------------------------------------------------------------------------------
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        door, handler = self._door, request.protocol
+        assert door is not None
+        door.begins(handler)
         try:
             return await self._respond(request)
         except Exception:  # noqa: BLE001 (aiohttp would answer 500, and the sender would drop its data)
             _log.exception("An OTLP request met an error of ours.")
             return _plain(503, "an error of ours, send it again", **{"Retry-After": str(RETRY_AFTER_S)})
+        finally:
+            door.ends(handler, whole=request.content.is_eof())
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != PATH:
@@ -170,6 +193,8 @@ class OtlpHttpServer:
             return refused
         async with AsyncExitStack() as held:
             body = await self._body(request, held)
+            if self._door is not None:
+                self._door.has_body(request.protocol)
             deadline_s = self._receiver.deadline_s()
             if algorithm is not None:
                 body = await self._inflated(body, algorithm, held, deadline_s)
@@ -219,13 +244,6 @@ class OtlpHttpServer:
     async def _room(self, n_bytes: int, held: AsyncExitStack, deadline_s: float) -> None:
         if n_bytes:
             await held.enter_async_context(self._receiver.room(n_bytes, deadline_s=deadline_s))
-
-
-class _TurnedAway(asyncio.Protocol):
-    """A connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 def _said_bytes(body: bytes, algorithm: str) -> int:

@@ -44,6 +44,10 @@ DRAIN_READS = 64
 """but not more often than this."""
 
 
+PROVEN_IDLE_S = 300.0
+"""A sender silent for so long can lose its place in a full house. It may lose the first line it sends then: TCP tells it too late."""
+
+
 class Intake(Protocol):
     """What this source needs of the durable step (design.md section 6)."""
 
@@ -207,12 +211,18 @@ class SyslogServer:
         task.add_done_callback(self._ended)
 
     def _make_room(self) -> bool:
-        """End the oldest session that has not sent a whole message yet. False: all have."""
-        for session in self._sessions.values():
+        """End the oldest session that has not sent a whole message yet, else the one silent for longest, if that is long. False: none is."""
+        for task, session in self._sessions.items():
             if not session.proven and not session.leaving:
                 session.leave()
+                if not session.entered:
+                    task.cancel()  # a handshake holds a quarter of a MiB, and would take its time
                 return True
-        return False
+        silent = min((one for one in self._sessions.values() if not one.leaving), key=lambda one: one.silent_since_s, default=None)
+        if silent is None or asyncio.get_running_loop().time() - silent.silent_since_s < PROVEN_IDLE_S:
+            return False
+        silent.leave()
+        return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._sessions[task]
@@ -294,6 +304,8 @@ class _Session:
             await asyncio.gather(*self._running, return_exceptions=True)
             if self.entered:
                 server.intake.close_session(self._id, clean=clean)
+            if self.leaving and not self.entered:
+                reason = "max_sessions"
             server.count(telemetry.SESSIONS_CLOSED, reason="not_committed" if self._failed else reason)
             (self._transport if self._writer is None else self._writer.transport).abort()
 
@@ -332,6 +344,12 @@ class _Session:
         """End a wait for bytes, if there is one: something happened that its reader has to look at."""
         if self._waiting is not None:
             self._waiting.reschedule(self._now_s())
+
+    @property
+    def silent_since_s(self) -> float:
+        """When it was last heard of; never while something of it is on its way."""
+        busy = self._frames.inside or bool(self._gathered.lines) or bool(self._running)
+        return float("inf") if busy else self._heard_s
 
     def leave(self) -> None:
         """End soon."""

@@ -32,7 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_sample_goes_all_the_way(folder: Path) -> None:
     """Every line sent becomes a record, the deliveries are shown with id, direction and outcome, and only the JSON lines stay."""
     said = io.StringIO()
-    code = demo.run(console=Console(file=said, width=160), forward_port=0, web_port=0)
+    corpus = sorted((Path(__file__).parents[2] / "corpus").glob("*technote*.log"))
+    code = demo.run(corpus, console=Console(file=said, width=160), forward_port=0, web_port=0)
 
     shown = said.getvalue()
     assert code == 0, shown
@@ -45,6 +46,9 @@ def test_the_sample_goes_all_the_way(folder: Path) -> None:
     records = [json.loads(line)["cisco_esa"] for line in (left / "records.jsonl").read_bytes().splitlines()]
     sample = [one for one in records if one["record"] == "line" and one["appliance"] == "esa1"]
     assert len(sample) == len(SAMPLE.read_bytes().splitlines())
+    for log in corpus:
+        lines = [one for one in records if one["record"] == "line" and one["appliance"] == log.stem]
+        assert len(lines) == len(log.read_bytes().splitlines()) > 0
 
 
 def test_a_sidecar_that_does_not_start_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -377,7 +377,7 @@ async def test_a_body_that_does_not_come() -> None:
 
 
 async def test_connections_are_limited_and_idle_ones_closed() -> None:
-    """More connections than allowed are closed at once; one that sends nothing, or half a head, is closed after the idle time."""
+    """Over the limit the oldest silent one makes room; one that sends nothing, or half a head, is closed after the idle time."""
     counters = Counters()
     async with http_server(MemoryIntake(), counters, max_connections=2, idle_timeout_s=0.2) as server:
         streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
@@ -387,7 +387,7 @@ async def test_connections_are_limited_and_idle_ones_closed() -> None:
                 assert await reader.read() == b""
         for _, writer in streams:
             writer.close()
-        assert counters.value(telemetry.SESSIONS_CLOSED, source="otlp_http", reason="max_sessions") == 1
+        assert counters.value(telemetry.SESSIONS_CLOSED, source="otlp_http", reason="evicted") == 1
         assert (await post(server.port, SAMPLE)).code == 200
 
 

@@ -1,22 +1,25 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"os"
 	"time"
 
+	"example.test/goforward/internal/lines"
 	"github.com/IBM/fluent-forward-go/fluent/client"
 	"github.com/IBM/fluent-forward-go/fluent/protocol"
 )
 
-// ibm sends frames of some lines in the mode asked for and says "sent" for each when the library is content.
-func ibm(arguments []string) error {
-	flags := flag.NewFlagSet("ibm", flag.ExitOnError)
+// send sends frames of some lines in the mode asked for and says "sent" for each when the library is content.
+func send(arguments []string) error {
+	flags := flag.NewFlagSet("send", flag.ExitOnError)
 	network := flags.String("network", "tcp", "tcp or unix")
 	address := flags.String("address", "", "host and port, or path")
 	mode := flags.String("mode", "packed", "message, exact (a message with EventTime), forward, packed or compressed")
-	lines := flags.Int("lines", 3, "lines in a frame; messages have one")
+	size := flags.Int("lines", 3, "lines in a frame; messages have one")
 	ack := flags.Bool("ack", false, "ask for acknowledgements")
 	key := flags.String("key", "", "shared key")
 	tag := flags.String("tag", "esa1", "tag")
@@ -50,7 +53,7 @@ func ibm(arguments []string) error {
 
 	at := protocol.EventTime{Time: time.Unix(1_700_000_000, 123_456_789)}
 	var entries protocol.EntryList
-	send := func() error {
+	flush := func() error {
 		var err error
 		switch *mode {
 		case "message":
@@ -74,17 +77,37 @@ func ibm(arguments []string) error {
 		return nil
 	}
 	if *mode == "message" || *mode == "exact" {
-		*lines = 1
+		*size = 1
 	}
-	err := eachLine(os.Stdin, func(line []byte) error {
-		entries = append(entries, protocol.EntryExt{Timestamp: at, Record: recordOf(line)})
-		if len(entries) < *lines {
+	err := lines.Each(os.Stdin, func(line []byte) error {
+		entries = append(entries, protocol.EntryExt{Timestamp: at, Record: lines.Record(line)})
+		if len(entries) < *size {
 			return nil
 		}
-		return send()
+		return flush()
 	})
 	if err == nil && len(entries) > 0 {
-		err = send()
+		err = flush()
 	}
 	return err
+}
+
+// clientTLS trusts the authorities in caFile, and shows a certificate if there is one.
+func clientTLS(caFile, certFile, keyFile string) (*tls.Config, error) {
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{RootCAs: x509.NewCertPool()}
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificate", caFile)
+	}
+	if certFile != "" {
+		certificate, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	}
+	return config, nil
 }

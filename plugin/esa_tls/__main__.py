@@ -1,0 +1,5 @@
+"""`python -m esa_tls` is `esa-tls`."""
+
+from esa_tls.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""Every row of the wires' test tables has a test that carries its name: `test_F13_...`, `test_O6_...`, `test_S2_...`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+ROWS = {
+    # Fluent Forward
+    "F1": "each shape whole, a byte at a time, and all in one segment",
+    "F2": "a Message with a chunk is acknowledged after the commit, exactly once",
+    "F3": "a chunk that ends in a line feed",
+    "F4": "a chunk of 32 hex characters",
+    "F5": "PackedForward in every header",
+    "F6": "gzip members, zstd frames, text, an unknown compression",
+    "F7": "a gibibyte of zeros",
+    "F8": "entries with and without metadata in one frame",
+    "F9": "group markers",
+    "F10": "metrics and traces",
+    "F11": "bytes that are no UTF-8, as str and as bin",
+    "F12": "nil, the old heartbeat, an empty list with a chunk",
+    "F13": "the handshake",
+    "F14": "connections that say nothing",
+    "F15": "UDP heartbeats",
+    "F16": "killed between commit and ack",
+    "F17": "the journal is full",
+    "F19": "frames below the receiver's limit",
+    # OTLP
+    "O1": "the sample over each way, with and without gzip",
+    "O2": "JSON that has to be taken",
+    "O3": "an enum by its name",
+    "O4": "empty requests, every kind of body",
+    "O5": "one record of three cannot be stored",
+    "O6": "the journal is full",
+    "O7": "requests over the limit, packed and unpacked",
+    "O8": "broken requests",
+    "O9": "tokens and client certificates",
+    "O10": "a handler raises",
+    "O11": "as a client, against every answer",
+    "O12": "a real Collector, there and back",
+    "O13": "a commit held for 6 s, a Collector that sends again",
+    # Syslog
+    "S1": "four shapes over each transport",
+    "S2": "framing found out for each frame",
+    "S3": "what is no count",
+    "S4": "line ends",
+    "S5": "a line without end",
+    "S6": "bytes, BOM, Latin-1",
+    "S7": "years, leap days, daylight saving",
+    "S8": "a line inside a line",
+    "S9": "two appliances behind one relay",
+    "S10": "logger, rsyslog, syslog-ng",
+}
+"""F18 (Fluent Bit and Fluentd in containers) is not among them: neither can be had where these tests run."""
+
+_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[FOS]\d+_)+)", re.MULTILINE)
+
+
+def rows_tested() -> set[str]:
+    """Rows in the names of tests, F01 and F1 being the same."""
+    names = (name for path in TESTS.rglob("test_*.py") for name in _NAMED.findall(path.read_text(encoding="utf-8")))
+    return {f"{row[0]}{int(row[1:])}" for name in names for row in name.rstrip("_").split("_")}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_has_a_test(row: str) -> None:
+    """Somebody tests it under its name."""
+    assert row in rows_tested(), ROWS[row]
+
+
+def test_no_test_carries_the_name_of_a_row_that_is_none() -> None:
+    """A number that was mistyped would hide a row without a test."""
+    assert rows_tested() <= ROWS.keys()
