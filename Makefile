@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check bench fuzz proto nightly docs lock lock-upgrade clean
+.PHONY: setup run test check peers bench fuzz proto nightly docs lock lock-upgrade clean
 
 setup: $(READY)
 
@@ -32,7 +32,12 @@ check: setup
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-test: check docs
+# Programs of others that tests run against, built or installed into build/peers if they are not there yet (minutes the first time). Without
+# their tools (go, node, apt-get as root) their tests are skipped, and fail where CI=true.
+peers: setup
+	@$(BIN)/python -m tests.peers.building
+
+test: check docs peers
 	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: setup
@@ -41,7 +46,7 @@ bench: setup
 fuzz: setup
 	$(BIN)/pytest -m fuzz -p no:xdist --timeout 0
 
-nightly: setup
+nightly: setup peers
 	ESA_TLS_NIGHTLY=1 $(BIN)/pytest -m "not fuzz" --timeout 0 -n 2 --dist loadfile
 
 # Stubs and snapshot from proto/, after a check that no client breaks (proto/README.md).

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.examples import NIGHTLY, TIMES
 
 # Under xdist a width is the controller's, and in the background jobs of a shell SIGINT is ignored: tests and the programs that they start
 # see neither.
@@ -16,10 +17,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 pytest_plugins = ["tests.peers.listing"]  # the list of programs tested against, at the end
 
-# No deadlines: the machine may be busy. `make nightly` tries a thousand times as many examples where a test does not say itself how many.
+# No deadlines: the machine may be busy.
 settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("nightly", settings.get_profile("default"), max_examples=100_000)
-settings.load_profile("nightly" if os.environ.get("ESA_TLS_NIGHTLY") else "default")
+settings.register_profile("nightly", settings.get_profile("default"), max_examples=100 * TIMES)
+settings.load_profile("nightly" if NIGHTLY else "default")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -364,8 +364,8 @@ class SyslogSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_sessions: Annotated[
         int,
         Meta(
-            description="Senders connected at the same time, or addresses known with UDP. One more takes the place of a sender that sent no "
-            "whole message yet, or nothing for five minutes; it is turned away if there is none.",
+            description="Senders connected at the same time, or addresses known with UDP. One more takes the place of a sender that sent "
+            "no whole message yet, or nothing for five minutes; it is turned away if there is none.",
             ge=1,
         ),
     ] = 1024

@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.examples import TIMES
 from tests.unit.runtime.journal_cases import MIB, cursor
 
 from esa_tls.core.batch import Row, Sealed
@@ -153,5 +154,5 @@ class JournalBesideModel(RuleBasedStateMachine):
 
 TestJournalBesideModel = JournalBesideModel.TestCase
 TestJournalBesideModel.settings = settings(
-    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=15 * TIMES, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

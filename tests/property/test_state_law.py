@@ -6,8 +6,9 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.unit.core.driver import T0, Record, decoded
 
 from esa_tls.core.batch import Batch, Origin, Run
@@ -111,7 +112,7 @@ def undisturbed(seed: int, form: str, resets: int = 0) -> tuple[list[Record], in
     return records, len(lines)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(seed=SEEDS, form=st.sampled_from(["file", "syslog"]), cuts=st.lists(st.floats(0, 1), min_size=1, max_size=6), data=st.data())
 def test_stop_and_restart_at_any_line(seed: int, form: str, cuts: list[float], data: st.DataObject) -> None:
     """A new pipeline on the written state goes on as if the old one had never stopped: same records, same ids, same order numbers."""
@@ -127,7 +128,7 @@ def test_stop_and_restart_at_any_line(seed: int, form: str, cuts: list[float], d
     assert by_id(run.end()) == by_id(expected)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(seed=SEEDS)
 def test_a_restart_may_only_weaken_absence(seed: int) -> None:
     """With starts that break the feed, as in `run`: the same records, but `absence` may have become `absence_lossy`."""
@@ -148,7 +149,7 @@ def test_a_restart_may_only_weaken_absence(seed: int) -> None:
     assert weakest(by_id(run.end())) == weakest(by_id(expected))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     seed=SEEDS,
     form=st.sampled_from(["file", "syslog"]),
@@ -170,7 +171,7 @@ def test_sealing_and_cutting_anywhere_changes_nothing(seed: int, form: str, size
     assert by_id(run.end()) == by_id(expected)
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(seed=SEEDS, form=st.sampled_from(["file", "syslog"]))
 def test_state_of_one_group_at_a_time_is_all_there_is(seed: int, form: str) -> None:
     """A seal and a restart after every few lines, with ids that start low again on the way."""
@@ -187,7 +188,7 @@ def test_state_of_one_group_at_a_time_is_all_there_is(seed: int, form: str) -> N
     assert by_id(run.end()) == by_id(expected)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(seed=SEEDS, size=st.integers(1, 300), form=st.sampled_from(["file", "syslog"]))
 def test_two_appliances_interleaved_are_each_alone(seed: int, size: int, form: str) -> None:
     """Two boxes in one stream of batches say what each says alone; they even use the same ids."""
@@ -210,7 +211,7 @@ def test_two_appliances_interleaved_are_each_alone(seed: int, size: int, form: s
     assert by_id(together.end()) == by_id(alone)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(seed=SEEDS, ticks=st.lists(st.floats(0, 30), min_size=1, max_size=5))
 def test_ticks_change_nothing_but_pending(seed: int, ticks: list[float]) -> None:
     """The wall clock lets held lines go, and nothing else: summaries and all lines but for `pending` are the same."""
@@ -237,7 +238,7 @@ def test_ticks_change_nothing_but_pending(seed: int, ticks: list[float]) -> None
         assert {**record, "event": {**record["event"], "created": ""}} == {**before, "event": {**before["event"], "created": ""}}
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(seed=SEEDS, form=st.sampled_from(["file", "syslog"]), cache=st.sampled_from([10, 1000]))
 def test_every_opened_entry_ends(seed: int, form: str, cache: int) -> None:
     """After the end of the stream only tombstones are left, in memory and in the state."""
@@ -257,7 +258,7 @@ def test_every_opened_entry_ends(seed: int, form: str, cache: int) -> None:
     assert loaded.correlator.entries.open_count == {"I": 0, "D": 0, "M": 0}
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(seed=SEEDS, most=st.integers(1, 8), form=st.sampled_from(["file", "syslog"]))
 def test_eviction_is_bounded_and_says_so(seed: int, most: int, form: str) -> None:
     """With room for few entries: never more are open, those that had to go say `evicted`, and no false outcome comes of it."""
@@ -295,7 +296,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(
     lines=st.lists(PIECES, max_size=30), lossy=st.sampled_from([None, True, False]), immediate=st.booleans(), seal_every=st.integers(1, 5)
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.unit.core.driver import T0, Record, decoded
 
@@ -35,16 +35,25 @@ class Simulated:
 Said = tuple[str, bytes, LineTruth]
 
 
+class LineSaid(NamedTuple):
+    """What a `line` record says of its connection. Millions of them are kept, so nothing else is."""
+
+    connection: str | None
+    direction: str | None
+    outcome: str | None
+    evidence: str | None
+
+
 class Reading:
-    """A core that reads simulated lines, and the records that came out; each line's record is found again by its order number."""
+    """A core that reads simulated lines, and the summaries that came out; each line's record is found again by its order number."""
 
     def __init__(self, **settings: Any) -> None:
         self.options = CoreSettings(**{"starts_broken": False, "hold_by_event_time": True, "default_appliance": "esa", **settings})
         self.state = DictState()
         self.pipeline = Pipeline(self.options, self.state, now_s=NOW)
         self.records: list[Record] = []
-        self.notes: dict[tuple[str, int], tuple[bytes, LineTruth]] = {}
-        self.counts: dict[str, int] = defaultdict(int)
+        self.said: list[tuple[str, int, LineSaid]] = []
+        self.notes: dict[str, list[tuple[bytes, LineTruth]]] = defaultdict(list)
         self.origins: dict[tuple[str, bool | None], Origin] = {}
 
     def feed(self, lines: Iterable[Said], *, lossy: bool | None = None) -> None:
@@ -52,8 +61,7 @@ class Reading:
         runs: list[Run] = []
         for name, line, note in lines:
             origin = self.origins.setdefault((name, lossy), Origin(source=name, record_appliance=name, lossy=lossy))
-            self.counts[name] += 1
-            self.notes[name, self.counts[name]] = line, note
+            self.notes[name].append((line, note))
             if runs and runs[-1].origin is origin:
                 runs[-1].lines.append(line)
             else:
@@ -65,21 +73,29 @@ class Reading:
         sealed = self.pipeline.seal()
         if sealed is not None:
             self.state.apply(sealed.puts, sealed.deletes)
-            self.records += decoded(sealed.rows, "json", check_every=40)
+            for record in decoded(sealed.rows, "json", check_every=40):
+                if record["cisco_esa"]["record"] == "line":
+                    self._line(record)
+                else:
+                    self.records.append(record)
+
+    def _line(self, record: Record) -> None:
+        own, name, number = record["cisco_esa"], record["host"]["name"], record["event"]["sequence"]
+        assert record["event"]["original"] == self.notes[name][number - 1][0].decode("utf-8", "replace")
+        tls = own.get("tls", {})
+        said = LineSaid(own.get("connection", {}).get("id"), own.get("direction"), tls.get("outcome"), tls.get("evidence"))
+        self.said.append((name, number, said))
 
     def end(self) -> Reading:
         self.pipeline.end_stream()
         self.seal()
         return self
 
-    def line_pairs(self) -> Iterator[tuple[Record, bytes, LineTruth]]:
-        """(record, line, truth) of every line; as many records as lines."""
-        found = [record for record in self.records if record["cisco_esa"]["record"] == "line"]
-        assert len(found) == len(self.notes)
-        for record in found:
-            line, note = self.notes[record["host"]["name"], record["event"]["sequence"]]
-            assert record["event"]["original"] == line.decode("utf-8", "replace")
-            yield record, line, note
+    def line_pairs(self) -> Iterator[tuple[LineSaid, bytes, LineTruth]]:
+        """(what its record says, line, truth) of every line; as many records as lines."""
+        assert len({(name, number) for name, number, _ in self.said}) == len(self.said) == sum(map(len, self.notes.values()))
+        for name, number, said in self.said:
+            yield said, *self.notes[name][number - 1]
 
 
 def key_of(own: Record, *, ordered: bool = True) -> tuple[Any, ...]:
@@ -112,11 +128,10 @@ def differences(
     zone_keys = {key_of(truth["cisco_esa"], ordered=ordered) for truth in simulated.truth if truth["cisco_esa"].get("reset_zone")}
     got: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in reading.records:
-        if record["cisco_esa"]["record"] != "line":
-            key = key_of(record["cisco_esa"], ordered=ordered)
-            zoned = (*key[:2], "zone", *key[3:])
-            number = key[4] if key[0] == "connection" else key[3]
-            got[zoned if zoned in zone_keys and number < 1_000_000 else key].append(record)
+        key = key_of(record["cisco_esa"], ordered=ordered)
+        zoned = (*key[:2], "zone", *key[3:])
+        number = key[4] if key[0] == "connection" else key[3]
+        got[zoned if zoned in zone_keys and number < 1_000_000 else key].append(record)
     found: list[tuple[Any, ...]] = []
     for truth in simulated.truth:
         key = key_of(truth["cisco_esa"], ordered=ordered)
@@ -163,13 +178,11 @@ def _different(truth: Truth, record: Record, key: tuple[Any, ...], ignore: froze
 def line_differences(reading: Reading) -> list[tuple[Any, ...]]:
     """Lines whose triple is not what the truth says: (line, expected, found)."""
     found = []
-    for record, line, note in reading.line_pairs():
+    for said, line, note in reading.line_pairs():
         if note.reset_zone or note.open:
             continue
-        own = record["cisco_esa"]
-        said = (own.get("connection", {}).get("id"), own.get("direction"), own.get("tls", {}).get("outcome"))
         expected = (note.connection, note.direction, note.outcome)
-        if said != expected and not (said[2] == "pending" and said[:2] == expected[:2]):
+        if said[:3] != expected and not (said.outcome == "pending" and said[:2] == expected[:2]):
             found.append((line, expected, said))
     return found
 
@@ -213,14 +226,13 @@ def falsehoods(simulated: Simulated, reading: Reading) -> list[tuple[Any, ...]]:
                 found.append(("reception link", own["mid"], expected, said))
             if "parent_mid" in own and own["parent_mid"] != truth_of["cisco_esa"].get("parent_mid"):
                 found.append(("parent", own["mid"], truth_of["cisco_esa"].get("parent_mid"), own["parent_mid"]))
-    for record, line, note in reading.line_pairs():
-        own = record["cisco_esa"]
-        if note.reset_zone or note.open or "connection" not in own:
+    for said_of, line, note in reading.line_pairs():
+        if note.reset_zone or note.open or said_of.connection is None:
             continue
         # A line says what is known when it leaves: what held when it was written, or what came out in the end.
         ends = connections.get(note.connection, {}).get("tls", {}).get("outcome")
-        if own["connection"]["id"] != note.connection:
-            found.append(("line's link", line, note, own))
-        elif own["tls"].get("evidence") in SURE and own["tls"]["outcome"] not in (note.outcome, ends):
-            found.append(("line's outcome", line, note, own))
+        if said_of.connection != note.connection:
+            found.append(("line's link", line, note, said_of))
+        elif said_of.evidence in SURE and said_of.outcome not in (note.outcome, ends):
+            found.append(("line's outcome", line, note, said_of))
     return found

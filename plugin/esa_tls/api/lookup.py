@@ -18,11 +18,11 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 from esa_tls.core import summaries
+from esa_tls.core.box import Box
 from esa_tls.core.connections import Connection
 from esa_tls.core.encode import created_text
 from esa_tls.core.ids import summary_id
 from esa_tls.core.messages import Message
-from esa_tls.core.pipeline import Box
 from esa_tls.core.state import entry_prefix
 
 __all__ = ["Answer", "CoreLookup", "Found", "Lookup", "Query", "search"]

@@ -46,6 +46,7 @@ class Leg(msgspec.Struct, array_like=True, dict=True):
     forward: ClassVar[Any] = None
     otlp: ClassVar[Any] = None
     parts: ClassVar[Any] = None
+    peer_end: ClassVar[Any] = None
 
     def in_clear(self) -> bool | None:
         """Whether mail started on this leg goes in clear text; None = unknown."""
@@ -56,7 +57,7 @@ class Leg(msgspec.Struct, array_like=True, dict=True):
         return None
 
 
-class Connection(msgspec.Struct, array_like=True):
+class Connection(msgspec.Struct, array_like=True, gc=False):
     """One reception (ICID) or delivery (DCID) connection, open or, with `gone`, its tombstone."""
 
     leg: Leg

@@ -1,8 +1,8 @@
 """Correlation of one appliance: facts in, changed entries and ended summaries out.
 
 `apply` takes the facts in order and answers which leg each line belongs to. Reception and delivery connections are handled here,
-messages in `correlate_messages.py`; both change entries only through `Entries`. What is over leaves by `emit_*`, once. Nothing here
-knows bytes, encodings, or the wall clock: `now_s` is always appliance time.
+messages in `correlate_messages.py` and `correlate_attempts.py`; all change entries only through `Entries`. What is over leaves by
+`emit_*`, once. Nothing here knows bytes, encodings, or the wall clock: `now_s` is always appliance time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from esa_tls.core import connections
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Connection, Leg
-from esa_tls.core.correlate_messages import LATE_S, MessageRules
+from esa_tls.core.correlate_attempts import LATE_S
+from esa_tls.core.correlate_messages import MessageRules
 from esa_tls.core.entries import Entries
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import failure_class

@@ -17,7 +17,7 @@ from esa_tls.core.connections import Leg
 from esa_tls.core.encode_otlp import OtlpRecords
 from esa_tls.core.line_record import NO_LINE, Line, action_key, line_dict, log_of, own_of
 from esa_tls.core.prefix import Prefix
-from esa_tls.core.records import ACTIONS, facts_of, iso, triple
+from esa_tls.core.records import ACTIONS, NO_FIELDS, facts_of, iso, triple
 
 __all__ = ["Encoder", "ForwardEntries", "JsonLines", "Line", "created_text", "encoder", "event_time", "line_dict"]
 
@@ -32,6 +32,24 @@ def _action_piece_json(key: str) -> str:
 
 
 _JSON_ACTIONS = {key: _action_piece_json(key) for key in ACTIONS}
+_EMAIL_FACTS = frozenset({"sender-accepted", "recipient-accepted", "message-received", "subject", "message-id"})
+"""Actions whose facts are written without a dict in between; there is one of each in every message."""
+
+
+def _email_facts_json(action: str, values: dict[str, Any]) -> tuple[str, str]:
+    """`records.facts_of` of `_EMAIL_FACTS` as JSON: (what goes under `cisco_esa`, beside it)."""
+    if action in {"subject", "message-id"}:
+        return "", f',"email":{_json(values).decode()}'
+    size = f',"size_bytes":{values["size_bytes"]}' if "size_bytes" in values else ""
+    address = values.get("address")
+    if address is None:
+        return size, ""
+    end = "to" if action == "recipient-accepted" else "from"
+    text = _json(address).decode()
+    listed = f"[{text}]"
+    return f'{size},"envelope":{{"{end}":{listed if end == "to" else text}}}', f',"email":{{"{end}":{{"address":{listed}}}}}'
+
+
 _RIDS_JSON: dict[tuple[int, ...], str] = {(rid,): f',"rids":[{rid}]' for rid in range(64)}
 
 
@@ -41,7 +59,7 @@ class JsonLines:
     name = "json"
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.lines: list[bytes] = []
         self.summaries: dict[str, list[bytes]] = {}
 
     def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
@@ -69,18 +87,27 @@ class JsonLines:
         mids = "" if mid is None else f',"mid":{mid}'
         if fact.rids:
             mids += _RIDS_JSON.get(fact.rids) or f',"rids":{_json(fact.rids[:100]).decode()}'
-        if fact.values and (facts := facts_of(fact)) is not None:
-            facts_own, facts_beside = facts
-            if facts_own:
-                mids += "," + _json(facts_own)[1:-1].decode()
-            if facts_beside:
-                if "observer" in facts_beside:
-                    observed = f',"observer":{_json({**observer, **facts_beside.pop("observer")}).decode()}'
+        values = fact.values
+        if values and key not in NO_FIELDS:
+            if key in _EMAIL_FACTS:
+                facts_own_json, facts_beside_json = _email_facts_json(key, values)
+                mids += facts_own_json
+                observed += facts_beside_json
+            elif (facts := facts_of(fact)) is not None:
+                facts_own, facts_beside = facts
+                if facts_own:
+                    mids += "," + _json(facts_own)[1:-1].decode()
                 if facts_beside:
-                    observed += "," + _json(facts_beside)[1:-1].decode()
+                    if "observer" in facts_beside:
+                        observed = f',"observer":{_json({**observer, **facts_beside.pop("observer")}).decode()}'
+                    if facts_beside:
+                        observed += "," + _json(facts_beside)[1:-1].decode()
+        # Encoded one by one: one letter that is not ASCII would make a joined text wide, and its encoding slow.
         self.lines.append(
-            f'{before_id}{line.record_hash}{_JSON_ACTIONS[key]}{line.sequence},"created":"{line.created}","original":{_json(line.text).decode()}'
-            f"{before_epoch}{own}{mids}{after}{beside}{log}{observed}}}\n"
+            (
+                f'{before_id}{line.record_hash}{_JSON_ACTIONS[key]}{line.sequence},"created":"{line.created}","original":{_json(line.text).decode()}'
+                f"{before_epoch}{own}{mids}{after}{beside}{log}{observed}}}\n"
+            ).encode()
         )
 
     def _prefix_pieces(self, prefix: Prefix, observer: dict[str, str]) -> tuple[str, str, str, str, str]:
@@ -103,7 +130,7 @@ class JsonLines:
         """(class, segments) of what was added since the last call."""
         taken = []
         if self.lines:
-            taken.append(("line", [("line", len(self.lines), "".join(self.lines).encode())]))
+            taken.append(("line", [("line", len(self.lines), b"".join(self.lines))]))
             self.lines = []
         if self.summaries:
             taken.append(("summary", [(kind, len(found), b"\n".join(found) + b"\n") for kind, found in self.summaries.items()]))
@@ -140,6 +167,7 @@ def _action_piece_forward(key: str) -> bytes:
 
 _FORWARD_ACTIONS = {key: _action_piece_forward(key) for key in ACTIONS}
 _CREATED, _ORIGINAL, _MID, _RIDS = _pack("created"), _pack("original"), _pack("mid"), _pack("rids")
+_RIDS_FORWARD: dict[tuple[int, ...], bytes] = {(rid,): _RIDS + _pack([rid]) for rid in range(64)}
 
 
 class ForwardEntries:
@@ -149,8 +177,10 @@ class ForwardEntries:
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
-        self.count = 0
         self.summaries: dict[str, list[bytes]] = {}
+        self._created = ""
+        self._created_original = b""
+        """The pairs between sequence and text: the same for all lines of a batch."""
 
     def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
         """Add a `line` record."""
@@ -178,8 +208,8 @@ class ForwardEntries:
             own += _MID + _pack(fact.mid)
         if fact.rids:
             own_count += 1
-            own += _RIDS + _pack(fact.rids[:100])
-        if fact.values and (facts := facts_of(fact)) is not None:
+            own += _RIDS_FORWARD.get(fact.rids) or _RIDS + _pack(fact.rids[:100])
+        if fact.values and key not in NO_FIELDS and (facts := facts_of(fact)) is not None:
             facts_own, facts_beside = facts
             if facts_own:
                 own_count += len(facts_own)
@@ -197,21 +227,25 @@ class ForwardEntries:
                         facts_beside["log"] = log
                 beside_count += len(facts_beside)
                 beside += _map_body(facts_beside)
+        if line.created != self._created:
+            self._created, self._created_original = line.created, _CREATED + _pack(line.created) + _ORIGINAL
         self.lines.append(
-            entry
-            + _MAP_HEADERS[4 + beside_count]
-            + before_id
-            + line.record_hash.encode()
-            + _FORWARD_ACTIONS[key]
-            + _pack(line.sequence)
-            + _CREATED
-            + _pack(line.created)
-            + _ORIGINAL
-            + _pack(line.text)
-            + before_own
-            + _MAP_HEADERS[own_count]
-            + own
-            + beside
+            b"".join(
+                (
+                    entry,
+                    _MAP_HEADERS[4 + beside_count],
+                    before_id,
+                    line.record_hash.encode(),
+                    _FORWARD_ACTIONS[key],
+                    _pack(line.sequence),
+                    self._created_original,
+                    _pack(line.text),
+                    before_own,
+                    _MAP_HEADERS[own_count],
+                    own,
+                    beside,
+                )
+            )
         )
 
     def _prefix_pieces(self, prefix: Prefix, observer: dict[str, str]) -> tuple[bytes, bytes, bytes, int, bytes, int, bytes]:

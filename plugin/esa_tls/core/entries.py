@@ -14,7 +14,7 @@ import msgspec
 
 from esa_tls.core.connections import Connection
 from esa_tls.core.messages import Message
-from esa_tls.core.state import State, entry_key, entry_prefix
+from esa_tls.core.state import State, entry_key, entry_key_prefix, entry_prefix
 
 Entry = Connection | Message
 
@@ -183,12 +183,14 @@ class Entries:
         dirty, self.dirty = self.dirty, []
         puts = []
         name = self.name
+        prefixes = {kind: entry_key_prefix(name, self.epoch, kind) for kind in "IDM"}
+        of_messages = prefixes["M"]
         for entry in dirty:
             entry.dirty = False
             if isinstance(entry, Message):
-                key = entry_key(name, entry.epoch, "M", entry.number)
+                key = of_messages + entry.number.to_bytes(8, "big")
             else:
-                key = entry_key(name, entry.leg.epoch, entry.leg.kind, entry.leg.number)
+                key = prefixes[entry.leg.kind] + entry.leg.number.to_bytes(8, "big")
             if key not in deleted:
                 puts.append((key, _encode(entry)))
         self.underway.append(({id(entry) for entry in dirty}, deleted))

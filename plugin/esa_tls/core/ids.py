@@ -26,7 +26,7 @@ def mask(*parts: str | bytes | int) -> int:
 
 def time_prefix(stamp_s: int) -> str:
     """The 8 hex digits in front of an id; times before 1970 or after 2106 are clamped."""
-    return f"{min(max(stamp_s, 0), 0xFFFFFFFF):08x}"
+    return f"{stamp_s:08x}" if 0 <= stamp_s <= 0xFFFFFFFF else f"{min(max(stamp_s, 0), 0xFFFFFFFF):08x}"
 
 
 def summary_id(first_s: int, appliance: str, epoch: int, kind: str, number: int, ordinal: str | int) -> str:

@@ -15,7 +15,7 @@ from esa_tls.core.prefix import Prefix
 from esa_tls.core.records import ACTIONS, facts_of, triple
 
 
-class Line(msgspec.Struct, array_like=True):
+class Line(msgspec.Struct, array_like=True, gc=False):
     """A line on its way into a record: what is left to say beside its prefix and its leg."""
 
     text: str

@@ -21,17 +21,19 @@ import msgspec
 from esa_tls.core import summaries
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.batch import Batch, Origin, Row, Run, Sealed
+from esa_tls.core.box import Box, Hold, Stream, Tail
 from esa_tls.core.cef import parse_cef
 from esa_tls.core.clock import Verdict, resolve
-from esa_tls.core.connections import PENDING, Connection, Leg
+from esa_tls.core.connections import PENDING, Connection
 from esa_tls.core.correlate import Correlator
 from esa_tls.core.encode import Encoder, Line, created_text, encoder
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import parse, shape_of
+from esa_tls.core.holding import Holding
 from esa_tls.core.ids import DIGEST_BYTES, mask, summary_id
 from esa_tls.core.line import Framing, frame
 from esa_tls.core.messages import Attempt, Message
-from esa_tls.core.order import Waiting, place, rank
+from esa_tls.core.order import Waiting
 from esa_tls.core.prefix import Prefix, PrefixFacts, id_mask
 from esa_tls.core.records_consolidated import consolidated
 from esa_tls.core.seen import Seen
@@ -54,6 +56,7 @@ CONSOLIDATED_MASK = mask("consolidated")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_appliance = msgspec.msgpack.Decoder(Appliance).decode
+_decode_tail = msgspec.msgpack.Decoder(Tail).decode
 _decode_waiting = msgspec.msgpack.Decoder(Waiting).decode
 
 
@@ -83,75 +86,7 @@ class CoreSettings(msgspec.Struct, frozen=True):
     year_reference_s: float | None = None
 
 
-class Hold(msgspec.Struct, array_like=True):
-    """A line that cannot leave yet: its connection is undecided, or (`Appliance.candidate`) its stamp is.
-
-    Of a candidate: `again`: the line was seen before and changes nothing; `left`: its record could not wait and has left.
-    """
-
-    line: Line
-    prefix: PrefixFacts
-    epoch: int
-    again: bool = False
-    left: bool = False
-
-
-class Tail(msgspec.Struct, array_like=True):
-    """What is kept of a stream for the lines that follow: the last prefix, and whether its lines carry times."""
-
-    facts: PrefixFacts | None = None
-    timed: bool = False
-
-
-_decode_tail = msgspec.msgpack.Decoder(Tail).decode
-
-
-class Box:
-    """One appliance at work: its kept state, its correlator, the window of seen bodies, and what waits."""
-
-    __slots__ = (
-        *("arrived_s", "batch", "candidate_s", "changed", "correlator", "deleted", "holding", "observer", "seen", "sessions", "state"),
-        *("waiting", "written", "zone"),
-    )
-
-    def __init__(self, state: Appliance, correlator: Correlator, seen: Seen, zone: ZoneInfo) -> None:
-        self.state = state
-        self.correlator = correlator
-        self.seen = seen
-        self.zone = zone
-        self.observer = state.observer()
-        self.sessions: set[int] = set()
-        self.arrived_s = 0.0
-        self.batch = 0
-        """The last batch that had lines of this appliance."""
-        self.changed = False
-        self.holding: deque[tuple[float, Connection]] = deque()
-        self.waiting: dict[int, Waiting] = {}
-        self.written: set[int] = set()
-        """Sequences of waiting lines that a sealed group has put into the state."""
-        self.deleted: list[bytes] = []
-        self.candidate_s = 0.0
-        """When the line in `state.candidate` arrived."""
-
-
-class Stream:
-    """What is kept per origin: prefixes seen, and the line before (for continuations)."""
-
-    __slots__ = ("key", "last", "length", "prefixes", "sealed", "since_s", "timed")
-
-    def __init__(self, key: bytes, tail: Tail, since_s: float) -> None:
-        self.key = key
-        self.prefixes: dict[tuple[str, ...], dict[str, Prefix]] = {}
-        """By the flags of the run, then by the text before the body."""
-        self.since_s = since_s
-        """Since when prefixes have been collected: inferred years are good for a while only."""
-        self.length = 0
-        self.last = tail.facts
-        self.timed = tail.timed
-        self.sealed: PrefixFacts | None = tail.facts
-
-
-class Pipeline:
+class Pipeline(Holding):
     """See the module. `encodings`: the encodings that the configured sinks need, of `json` and `forward`."""
 
     def __init__(self, settings: CoreSettings, state: State, *, encodings: tuple[str, ...] = ("json",), now_s: float = 0.0) -> None:
@@ -501,6 +436,7 @@ class Pipeline:
 
     def _forget_prefixes(self, box: Box) -> None:
         """What is cached per prefix (epoch, observer) is no longer right."""
+        box.used.clear()
         for prefixes in [known for stream in self.streams.values() for known in stream.prefixes.values()]:
             for text, prefix in list(prefixes.items()):
                 if prefix.box is box:
@@ -516,6 +452,9 @@ class Pipeline:
         verdict = clock.accept(stamp_s)
         time_s = clock.time_s
         assert time_s is not None
+        if verdict is Verdict.MOVED:  # the rule, without the flags' arithmetic
+            self._moved(box, time_s)
+            return stamp_s, False
         if verdict & Verdict.CONFIRMED:
             assert candidate_s is not None
             self._moved(box, candidate_s)
@@ -628,120 +567,7 @@ class Pipeline:
                 wakes.append(max(box.arrived_s + IDLE_S, self.now_s + 60))
         return min(wakes, default=None)
 
-    # ------------------------------------------------------------------------------------------------------- reorder and hold
-
-    def _wait(self, box: Box, prefix: Prefix, line: Line, time_s: int, *, again: bool, left: bool = False) -> None:
-        """A line of a source that reorders: it is correlated in the order of its stamp and kind, when the window has passed."""
-        facts = prefix.facts
-        if line.fact.action == "unrecognised" and not again:
-            self._odd(prefix, line)
-        if self.settings.emit_immediately and not left:
-            self._put_early(box, prefix, line)
-            left = True
-        box.waiting[line.sequence] = Waiting(line, facts, time_s, rank(line.fact), again, left)
-        box.state.lag_s = facts.reorder_s + 1
-        clock_s = box.state.clock.time_s
-        if clock_s is not None and time_s + facts.reorder_s < clock_s:
-            self._order(box, clock_s)
-
-    def _order(self, box: Box, time_s: int | None) -> None:
-        """Correlate what has waited long enough (None: everything), in the order of stamp, kind, arrival."""
-        if not box.waiting:
-            return
-        ready = [one for one in box.waiting.values() if time_s is None or one.stamp_s + one.prefix.reorder_s < time_s]
-        if not ready:
-            return
-        ready.sort(key=place)
-        box.changed = True
-        for one in ready:
-            line = one.line
-            del box.waiting[line.sequence]
-            if line.sequence in box.written:
-                box.written.discard(line.sequence)
-                box.deleted.append(waiting_key(box.state.name, line.sequence))
-            self._expire(box, min(one.stamp_s, (box.state.clock.time_s or one.stamp_s)) - 1)
-            self._take(box, one.prefix, line, one.stamp_s, again=one.again, left=one.left, odd=False)
-
-    def _take(self, box: Box, facts: PrefixFacts, line: Line, stamp_s: int, *, again: bool, left: bool, odd: bool = True) -> None:
-        """What the hot loop does with a line, for one that had to wait. `left`: its record has left; `odd`: look at it if unrecognised."""
-        correlator, fact = box.correlator, line.fact
-        prefix = Prefix(facts, box, epoch=box.state.epoch)
-        if again:
-            leg = correlator.locate(fact, stamp_s, lossy=facts.lossy)
-        else:
-            if odd and fact.action == "unrecognised":
-                self._odd(prefix, line)
-            leg = correlator.apply(fact, stamp_s, sequence=line.sequence, lossy=facts.lossy)
-            line.flags += ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
-            if fact.values is not None and "truncated" in fact.values:
-                line.flags = (*line.flags, "truncated")
-            if correlator.decided:
-                self._release(box, correlator)
-        if left:
-            return
-        prefix.epoch = box.state.epoch
-        if leg is not None and leg.outcome == PENDING and correlator.connection is not None and not self.settings.emit_immediately:
-            self._hold(box, correlator.connection, prefix, line)
-        else:
-            self._put(box, prefix, line, leg)
-
-    def _hold(self, box: Box, entry: Connection, prefix: Prefix, line: Line) -> None:
-        """Keep a line until its connection is decided."""
-        if not entry.held:
-            held_s = float(box.state.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s
-            box.holding.append((held_s, entry))
-        entry.held.append(Hold(line, prefix.facts, prefix.epoch))
-        self.held_lines += 1
-        while self.held_lines > self.settings.max_held_lines and box.holding:
-            self._let_one_go(box)
-
-    def _let_go(self, box: Box, now_s: float) -> None:
-        limit_s = now_s - self.settings.max_hold_s
-        while box.holding and (box.holding[0][0] <= limit_s or not box.holding[0][1].held):
-            self._let_one_go(box)
-
-    def _let_one_go(self, box: Box) -> None:
-        """Lines that were held for `max_hold_s` leave as `pending`; the connection stays undecided."""
-        _, entry = box.holding.popleft()
-        if entry.held:
-            self.count("esa_tls.lines.pending", len(entry.held), reason="max_hold")
-            self._put_held(box, entry)
-
-    def _release(self, box: Box, correlator: Correlator) -> None:
-        """Connections were decided: the lines held for them go, before the line that decided."""
-        for entry in correlator.decided:
-            self._put_held(box, entry)
-        correlator.decided.clear()
-        while box.holding and not box.holding[0][1].held:
-            box.holding.popleft()
-
-    def _put_held(self, box: Box, entry: Connection) -> None:
-        held, entry.held = entry.held, []
-        if not held:
-            return
-        self.held_lines -= len(held)
-        if not entry.dirty:
-            entry.dirty = True
-            box.correlator.entries.dirty.append(entry)
-        for one in held:
-            hold = one if isinstance(one, Hold) else msgspec.convert(one, Hold)
-            self._put(box, Prefix(hold.prefix, box, epoch=hold.epoch), hold.line, entry.leg)
-
-    def _put_early(self, box: Box, prefix: Prefix, line: Line) -> None:
-        """A line leaves before it had its effect: with its connection as it is now, `pending` if it is not known yet."""
-        fact = line.fact
-        leg = box.correlator.locate(fact, prefix.stamp_s, lossy=prefix.facts.lossy)
-        if leg is None and (fact.dcid or (fact.dcid is None and fact.icid)):
-            kind, number = ("D", fact.dcid) if fact.dcid else ("I", fact.icid)
-            assert number is not None
-            leg = Leg(kind, number, prefix.epoch)
-        if leg is not None and leg.outcome == PENDING:
-            self.count("esa_tls.lines.pending")
-        self._put(box, prefix, line, leg)
-
-    def _put(self, box: Box, prefix: Prefix, line: Line, leg: Leg | None) -> None:
-        for each in self.encoders:
-            each.line(prefix, line, leg, box.observer)
+    # ------------------------------------------------------------------------------------------------- lines of no text log
 
     def _odd(self, prefix: Prefix, line: Line) -> None:
         """No fact of a text mail log: a consolidated event, or a shape that nobody knows (counted, with a sample per shape)."""
@@ -758,8 +584,7 @@ class Pipeline:
                 created=line.created,
                 sequence=line.sequence,
             )
-            self._summary("consolidated", record, prefix.stamp_s)
-            self.count("esa_tls.records", kind="consolidated", outcome="", direction="")
+            self._summary("consolidated", record, prefix.stamp_s, "", "")
             return
         shape = shape_of(body)
         if shape in self.shapes or len(self.shapes) < MAX_SHAPES:
@@ -776,27 +601,38 @@ class Pipeline:
         """A connection ended (`correlate.Emit`)."""
         leg = entry.leg
         record_id = summary_id(entry.first_s, box.name, leg.epoch, f"{leg.kind}CID", leg.number, 0)
-        record = summaries.connection(box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer())
-        self._summary("connection", record, time_s)
-        self.count("esa_tls.records", kind="connection", outcome=leg.outcome, direction="inbound" if leg.kind == "I" else "outbound")
+        record = summaries.connection(
+            box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=self.boxes[box.name].observer
+        )
+        self._summary("connection", record, time_s, leg.outcome, "inbound" if leg.kind == "I" else "outbound")
 
     def delivery(self, box: Appliance, message: Message, attempt: Attempt, result: str, rids: list[int], time_s: int) -> None:
         """The RIDs of an attempt that had the same result (`correlate.Emit`)."""
         record_id = summary_id(attempt.first_s, box.name, message.epoch, "delivery", message.number, f"{attempt.ordinal}/{result}")
         record = summaries.delivery(
-            box.name, message, attempt, result, rids, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer()
+            box.name,
+            message,
+            attempt,
+            result,
+            rids,
+            record_id=record_id,
+            time_s=time_s,
+            created=self.created,
+            observer=self.boxes[box.name].observer,
         )
-        self._summary("delivery", record, time_s)
-        self.count("esa_tls.records", kind="delivery", outcome=attempt.leg.outcome if attempt.leg else "", direction="outbound")
+        self._summary("delivery", record, time_s, attempt.leg.outcome if attempt.leg else "", "outbound")
 
     def message(self, box: Appliance, entry: Message, time_s: int) -> None:
         """A message ended (`correlate.Emit`)."""
         record_id = summary_id(entry.first_s, box.name, entry.epoch, "MID", entry.number, 0)
-        record = summaries.message(box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=box.observer())
-        self._summary("message", record, time_s)
-        self.count("esa_tls.records", kind="message", outcome=record["cisco_esa"]["posture"], direction="")
+        record = summaries.message(
+            box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=self.boxes[box.name].observer
+        )
+        self._summary("message", record, time_s, record["cisco_esa"]["posture"], "")
 
-    def _summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
+    def _summary(self, kind: str, record: dict[str, Any], time_s: int, outcome: str, direction: str) -> None:
+        key = ("esa_tls.records", (("kind", kind), ("outcome", outcome), ("direction", direction)))
+        self.counts[key] = self.counts.get(key, 0) + 1
         for each in self.encoders:
             each.summary(kind, record, time_s)
 

@@ -27,15 +27,15 @@ def of_reception(message: Message) -> str | None:
 
 def of_recipient(message: Message, recipient: Recipient, *, both_legs: bool = True) -> str:
     """The posture of one RID; `both_legs=False` looks at the delivery alone."""
-    if recipient.result == "moved":
+    result = recipient.result
+    if result == "moved":
         return MOVED
-    if recipient.result in ("delivered", "uncertain"):
-        legs = [recipient.in_clear]
-        if both_legs and not message.internal:
-            legs.append(reception_in_clear(message))
-        if True in legs:
+    if result in ("delivered", "uncertain"):
+        sent = recipient.in_clear
+        received = reception_in_clear(message) if both_legs and not message.internal else False
+        if sent or received:
             return EXPOSED
-        return UNKNOWN if None in legs else ENCRYPTED
+        return UNKNOWN if sent is None or received is None else ENCRYPTED
     if recipient.blocked:
         return BLOCKED
     if recipient.final:
@@ -48,6 +48,9 @@ def of_message(message: Message, *, both_legs: bool = True) -> str:
     if not message.recipients:
         ended = message.end in ("finished", "aborted") or message.aborted
         return UNDELIVERED if message.start_seen and ended else UNKNOWN
+    if len(message.recipients) == 1:
+        word = of_recipient(message, message.recipients[0], both_legs=both_legs)
+        return CONTINUED if word == MOVED else word
     present = {of_recipient(message, known, both_legs=both_legs) for known in message.recipients} - {MOVED}
     if not present:
         return CONTINUED

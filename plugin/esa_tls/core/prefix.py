@@ -15,7 +15,7 @@ from esa_tls.core.records import iso
 from esa_tls.core.seen import stamp_mask
 
 
-class PrefixFacts(msgspec.Struct, array_like=True):
+class PrefixFacts(msgspec.Struct, array_like=True, gc=False):
     """The value of a prefix; kept with lines that wait.
 
     `time_source`: `line`, `sender` or `received`. `reorder_s`: how long lines wait so that they can be put in order (0: not at all).

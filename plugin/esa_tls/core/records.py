@@ -197,11 +197,23 @@ def triple(appliance: str, leg: Leg, *, in_clear: bool | None = None) -> tuple[d
     """The triple of a leg: (what goes under `cisco_esa`, what goes beside it). New dicts at the top; what is in them is shared."""
     cached = leg.parts
     if cached is None or cached[0] != appliance:
-        cached = leg.__dict__["parts"] = (appliance, *_triple(appliance, leg))
+        cached = leg.__dict__["parts"] = (appliance, *_triple(appliance, leg), {})
     own, beside = cached[1].copy(), cached[2].copy()
     if in_clear is not None:
-        own["tls"] = tls_with(own["tls"], in_clear=in_clear)
+        variants = cached[3]
+        tls = variants.get(in_clear)
+        if tls is None:
+            tls = variants[in_clear] = tls_with(own["tls"], in_clear=in_clear)
+        own["tls"] = tls
     return own, beside
+
+
+def peer_of(leg: Leg) -> dict[str, Any]:
+    """The far end of a leg, a new dict."""
+    cached: dict[str, Any] | None = leg.peer_end
+    if cached is None:
+        cached = leg.__dict__["peer_end"] = end_of(leg.peer, leg.host, leg.port)
+    return cached.copy()
 
 
 def tls_with(tls: dict[str, Any], *, in_clear: bool) -> dict[str, Any]:

@@ -61,7 +61,12 @@ def entry_prefix(name: str) -> bytes:
 
 def entry_key(name: str, epoch: int, kind: str, number: int) -> bytes:
     """Where a connection (`I`, `D`) or message (`M`) is."""
-    return b"e" + name.encode() + b"\0" + epoch.to_bytes(4, "big") + kind.encode() + number.to_bytes(8, "big")
+    return entry_key_prefix(name, epoch, kind) + number.to_bytes(8, "big")
+
+
+def entry_key_prefix(name: str, epoch: int, kind: str) -> bytes:
+    """What the keys of all entries of a kind in an epoch start with; the number follows."""
+    return b"e" + name.encode() + b"\0" + epoch.to_bytes(4, "big") + kind.encode()
 
 
 def seen_prefix(name: str) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from esa_tls.core import messages, posture
 from esa_tls.core.connections import FAILED, SUCCESS, Connection
 from esa_tls.core.messages import Attempt, Message
-from esa_tls.core.records import MAX_LIST, domain_of, end_of, is_ip, iso, triple
+from esa_tls.core.records import MAX_LIST, domain_of, end_of, is_ip, iso, peer_of, triple
 
 
 def _frame(
@@ -41,17 +42,14 @@ def _span(record: dict[str, Any], start_s: int | None, end_s: int) -> None:
         event["duration"] = max(end_s - start_s, 0) * 1_000_000_000
 
 
-def _related(record: dict[str, Any], *, ips: list[str | None], hosts: list[str | None], users: list[str | None]) -> None:
+def _related(record: dict[str, Any], *, ips: Sequence[str | None], hosts: Sequence[str | None], users: Sequence[str | None]) -> None:
     related: dict[str, Any] = {}
-    found = {ip: None for ip in ips if ip and is_ip(ip)}
-    if found:
-        related["ip"] = list(found)[:MAX_LIST]
-    found = {host: None for host in hosts if host}
-    if found:
-        related["hosts"] = list(found)[:MAX_LIST]
-    found = {user: None for user in users if user}
-    if found:
-        related["user"] = list(found)[:MAX_LIST]
+    if found := [ip for ip in dict.fromkeys(ips) if ip and is_ip(ip)]:
+        related["ip"] = found[:MAX_LIST]
+    if found := list(dict.fromkeys(filter(None, hosts))):
+        related["hosts"] = found[:MAX_LIST]
+    if found := list(dict.fromkeys(filter(None, users))):
+        related["user"] = found[:MAX_LIST]
     if related:
         record["related"] = related
 
@@ -100,7 +98,7 @@ def connection(appliance: str, entry: Connection, *, record_id: str, time_s: int
         record["cisco_esa"]["mail_flow"] = entry.flow
     if entry.contradiction:
         record["cisco_esa"]["flags"] = ["contradiction"]
-    peer, local = end_of(leg.peer, leg.host, leg.port), end_of(entry.local_ip)
+    peer, local = peer_of(leg), end_of(entry.local_ip)
     source, destination = (peer, local) if leg.kind == "I" else (local, peer)
     if source:
         record["source"] = source
@@ -161,7 +159,7 @@ def delivery(
         triple_own, beside = triple(appliance, leg, in_clear=leg.in_clear() if mail and result != "tls_blocked" else None)
         own.update(triple_own)
         record.update(beside)
-        destination = end_of(leg.peer, leg.host, leg.port)
+        destination = peer_of(leg)
         if destination:
             record["destination"] = destination
     _span(record, attempt.first_s if attempt.start_seen else None, time_s)
@@ -187,7 +185,7 @@ def delivery(
         facts["retry_at"] = attempt.retry_at
     known = {one.rid: one.address for one in message.recipients}
     addresses = [address for rid in rids if (address := known.get(rid))]
-    domains = list(dict.fromkeys(domain for address in addresses if (domain := domain_of(address))))
+    domains = [domain for domain in dict.fromkeys(map(domain_of, addresses)) if domain]
     if domains:
         facts["domains"] = domains[:MAX_LIST]
     own["delivery"] = facts
@@ -200,7 +198,7 @@ def delivery(
     _envelope(record, message, addresses)
     if observer:
         record["observer"] = dict(observer)
-    _related(record, ips=[leg.peer if leg else None], hosts=[*domains], users=[message.sender, *addresses])
+    _related(record, ips=[leg.peer if leg else None], hosts=domains, users=[message.sender, *addresses])
     return record
 
 
@@ -236,7 +234,7 @@ def _deliveries(appliance: str, message: Message) -> list[dict[str, Any]]:
                 item["connection_id"] = own["connection"]["id"]
                 item["dcid"] = leg.number
                 item["tls"] = own["tls"]
-                peer = end_of(leg.peer, leg.host, leg.port)
+                peer = peer_of(leg)
                 if peer:
                     item["peer"] = peer
             if attempt.response and result == "delivered":

@@ -7,7 +7,7 @@ Three clients:
 - ours for OTLP: one request after the other; one that was not answered with success is sent again until it is, the same bytes each time.
 - ours for Forward: PackedForward frames with a chunk id, one after the other; each is acknowledged before the next. A frame that was not
   acknowledged is sent again with the same id and the same bytes until it is, so that the receiver can tell it from new lines. The first
-  connection has to succeed (a wrong port is an error at once); later ones are tried again with back-off for ever.
+  connection has to succeed (a wrong port or key is an error at once); later ones are tried again with back-off for ever.
 - `fluent-logger`, the PyPI client: one message per line and **no acknowledgement**, so what was on its way when the connection broke
   may be lost, unseen (`SendResult.acknowledged` is false).
 
@@ -58,6 +58,9 @@ DEFAULT_TAG = "esa.mail"
 DEFAULT_BATCH_LINES = 1000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Lines of one frame together; Fluent Bit's receiver takes up to 6,144,000 bytes."""
+
+FIRST_TRIES = 5
+"""Of the first OTLP request, while there is no answer that says to come again."""
 
 STEPS_PER_S = 10
 """With a rate, batches are so small that at least this many leave in a second."""
@@ -262,6 +265,7 @@ class _Acknowledged:
         self._sleep = sleep
         self._uniform = uniform
         self._backoff = Backoff()
+        self._let_in = False
 
     async def connect(self) -> None:
         await self._connection.connect()
@@ -277,9 +281,12 @@ class _Acknowledged:
             try:
                 await self._connection.exchange(frame, chunk)
             except TransientError as error:
+                if not self._let_in and error.retry_after_s is not None:  # it wants a key or a certificate that we have not
+                    raise
                 failures += 1
                 await self._sleep(self._backoff.delay_s(failures, uniform=self._uniform, retry_after_s=error.retry_after_s))
             else:
+                self._let_in = True
                 return failures
 
     async def close(self) -> None:
@@ -308,6 +315,7 @@ class _Otlp:
         self._tls = access.tls
         self._server_name = host if access.tls is None or access.tls.server_name is None else access.tls.server_name
         self._connect_timeout_s = connect_timeout_s
+        self._let_in = False
         self._client = make_client(
             "grpc",
             [f"{f'[{host}]' if ':' in host else host}:{port}"],
@@ -352,11 +360,15 @@ class _Otlp:
                 if verdict.rejected:
                     message = f"send: the receiver rejected {verdict.rejected} of {len(lines)} lines: {verdict.message}"
                     raise TransientError(message)
+                self._let_in = True
                 return failures
             if verdict.then != "retry":
                 message = f"send: the receiver refused the lines: {verdict.reason} {verdict.message}"
                 raise TransientError(message)
             failures += 1
+            if not self._let_in and verdict.after_s is None and failures == FIRST_TRIES:  # somebody else listens there, or wants TLS
+                message = f"send: no answer: {verdict.message}"
+                raise TransientError(message)
             await self._sleep(self._backoff.delay_s(failures, uniform=self._uniform, retry_after_s=verdict.after_s))
 
     async def close(self) -> None:

@@ -135,7 +135,7 @@ class OtlpHttpServer:
 
     async def close(self) -> None:
         """Close at once. Safe at any time, also after `drain()`."""
-        await self._stop(0.0)
+        await self._stop(0.001)  # aiohttp takes 0 for no limit
 
     async def _stop(self, grace_s: float) -> None:
         listener, self._listener = self._listener, None
@@ -146,7 +146,11 @@ class OtlpHttpServer:
             await self._door.close()
         if http is not None:
             http.pre_shutdown()
-            await http.shutdown(grace_s)
+            try:
+                await http.shutdown(grace_s)
+            except asyncio.CancelledError:  # a drain that takes too long: there is something left for `close`
+                self._http = http
+                raise
             await asyncio.sleep(0)
 
     def _accepted(self, transport: asyncio.Transport) -> None:

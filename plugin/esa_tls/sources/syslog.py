@@ -211,7 +211,7 @@ class SyslogServer:
         task.add_done_callback(self._ended)
 
     def _make_room(self) -> bool:
-        """End the oldest session that has not sent a whole message yet, else the one silent for longest, if that is long. False: none is."""
+        """End the oldest session that has not sent a whole message yet, else the one silent for longest, if long. False: none."""
         for task, session in self._sessions.items():
             if not session.proven and not session.leaving:
                 session.leave()

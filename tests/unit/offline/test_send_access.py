@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.delivery_fakes import NoWait
 from tests.contract.forward_receiver import ForwardReceiver
 from tests.contract.intake_fakes import FakeIntake, line
 from tests.tls_files import TlsFiles
@@ -128,6 +129,20 @@ async def test_otlp_with_certificate_and_token(log: Path, files: TlsFiles) -> No
                 await send([log], to, access=wrong)
             assert TOKEN not in str(caught.value)
     assert intake.numbers() == NUMBERS
+
+
+async def test_a_server_that_wants_more_than_we_show_is_told(log: Path, files: TlsFiles) -> None:
+    """Without a certificate, without a key, without TLS: an error with the reason, not a wait for ever."""
+    async with forward_server(files) as (intake, to):
+        with pytest.raises(TransientError, match=r"(?i)certificate|alert"):
+            await send([log], to, access=access(files, tls=files.connect()))
+        with pytest.raises(TransientError, match="wants a shared key"):
+            await send([log], to, access=Access(tls=files.connect(mutual=True)))
+        assert intake.committed == []
+    async with otlp_server(files) as (intake, to):
+        with pytest.raises(TransientError, match="no answer"):
+            await send([log], to, access=Access(token=Secret(TOKEN)), sleep=NoWait())
+        assert intake.committed == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""Lines that wait: in the reorder window, for their connection's decision, or no longer than `max_hold_s`. Mixed into `Pipeline`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from esa_tls.core.box import Box, Hold
+from esa_tls.core.connections import PENDING, Connection, Leg
+from esa_tls.core.correlate import Correlator
+from esa_tls.core.line_record import Line
+from esa_tls.core.order import Waiting, place, rank
+from esa_tls.core.prefix import Prefix, PrefixFacts
+from esa_tls.core.state import waiting_key
+
+if TYPE_CHECKING:
+    from esa_tls.core.encode import Encoder
+    from esa_tls.core.pipeline import CoreSettings
+
+MAX_USED = 64
+"""Prefixes of held lines that are kept with their encoded pieces."""
+
+
+class Holding:
+    """What becomes of a line that cannot leave at once."""
+
+    settings: CoreSettings
+    encoders: list[Encoder]
+    held_lines: int
+    now_s: float
+
+    if TYPE_CHECKING:
+
+        def _expire(self, box: Box, time_s: int) -> None: ...
+        def _odd(self, prefix: Prefix, line: Line) -> None: ...
+        def count(self, name: str, n: int = 1, **labels: str) -> None:
+            """See `Pipeline`."""
+
+    def _wait(self, box: Box, prefix: Prefix, line: Line, time_s: int, *, again: bool, left: bool = False) -> None:
+        """A line of a source that reorders: it is correlated in the order of its stamp and kind, when the window has passed."""
+        facts = prefix.facts
+        if line.fact.action == "unrecognised" and not again:
+            self._odd(prefix, line)
+        if self.settings.emit_immediately and not left:
+            self._put_early(box, prefix, line)
+            left = True
+        box.waiting[line.sequence] = Waiting(line, facts, time_s, rank(line.fact), again, left)
+        box.state.lag_s = facts.reorder_s + 1
+        clock_s = box.state.clock.time_s
+        if clock_s is not None and time_s + facts.reorder_s < clock_s:
+            self._order(box, clock_s)
+
+    def _order(self, box: Box, time_s: int | None) -> None:
+        """Correlate what has waited long enough (None: everything), in the order of stamp, kind, arrival."""
+        if not box.waiting:
+            return
+        ready = [one for one in box.waiting.values() if time_s is None or one.stamp_s + one.prefix.reorder_s < time_s]
+        if not ready:
+            return
+        ready.sort(key=place)
+        box.changed = True
+        for one in ready:
+            line = one.line
+            del box.waiting[line.sequence]
+            if line.sequence in box.written:
+                box.written.discard(line.sequence)
+                box.deleted.append(waiting_key(box.state.name, line.sequence))
+            self._expire(box, min(one.stamp_s, (box.state.clock.time_s or one.stamp_s)) - 1)
+            self._take(box, one.prefix, line, one.stamp_s, again=one.again, left=one.left, odd=False)
+
+    def _take(self, box: Box, facts: PrefixFacts, line: Line, stamp_s: int, *, again: bool, left: bool, odd: bool = True) -> None:
+        """What the hot loop does with a line, for one that had to wait. `left`: its record has left; `odd`: look at it if unrecognised."""
+        correlator, fact = box.correlator, line.fact
+        prefix = Prefix(facts, box, epoch=box.state.epoch)
+        if again:
+            leg = correlator.locate(fact, stamp_s, lossy=facts.lossy)
+        else:
+            if odd and fact.action == "unrecognised":
+                self._odd(prefix, line)
+            leg = correlator.apply(fact, stamp_s, sequence=line.sequence, lossy=facts.lossy)
+            line.flags += ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+            if fact.values is not None and "truncated" in fact.values:
+                line.flags = (*line.flags, "truncated")
+            if correlator.decided:
+                self._release(box, correlator)
+        if left:
+            return
+        prefix.epoch = box.state.epoch
+        if leg is not None and leg.outcome == PENDING and correlator.connection is not None and not self.settings.emit_immediately:
+            self._hold(box, correlator.connection, prefix, line)
+        else:
+            self._put(box, prefix, line, leg)
+
+    def _hold(self, box: Box, entry: Connection, prefix: Prefix, line: Line) -> None:
+        """Keep a line until its connection is decided."""
+        if not entry.held:
+            held_s = float(box.state.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s
+            box.holding.append((held_s, entry))
+        entry.held.append(Hold(line, prefix.facts, prefix.epoch))
+        self.held_lines += 1
+        while self.held_lines > self.settings.max_held_lines and box.holding:
+            self._let_one_go(box)
+
+    def _let_go(self, box: Box, now_s: float) -> None:
+        limit_s = now_s - self.settings.max_hold_s
+        while box.holding and (box.holding[0][0] <= limit_s or not box.holding[0][1].held):
+            self._let_one_go(box)
+
+    def _let_one_go(self, box: Box) -> None:
+        """Lines that were held for `max_hold_s` leave as `pending`; the connection stays undecided."""
+        _, entry = box.holding.popleft()
+        if entry.held:
+            self.count("esa_tls.lines.pending", len(entry.held), reason="max_hold")
+            self._put_held(box, entry)
+
+    def _release(self, box: Box, correlator: Correlator) -> None:
+        """Connections were decided: the lines held for them go, before the line that decided."""
+        for entry in correlator.decided:
+            self._put_held(box, entry)
+        correlator.decided.clear()
+        while box.holding and not box.holding[0][1].held:
+            box.holding.popleft()
+
+    def _put_held(self, box: Box, entry: Connection) -> None:
+        held, entry.held = entry.held, []
+        if not held:
+            return
+        self.held_lines -= len(held)
+        if not entry.dirty:
+            entry.dirty = True
+            box.correlator.entries.dirty.append(entry)
+        for one in held:
+            hold = one if isinstance(one, Hold) else msgspec.convert(one, Hold)
+            facts = hold.prefix
+            prefix = box.used.get(facts.stamp_s)
+            if prefix is None or prefix.facts is not facts or prefix.epoch != hold.epoch:
+                if len(box.used) >= MAX_USED:
+                    box.used.clear()
+                prefix = box.used[facts.stamp_s] = Prefix(facts, box, epoch=hold.epoch)
+            self._put(box, prefix, hold.line, entry.leg)
+
+    def _put_early(self, box: Box, prefix: Prefix, line: Line) -> None:
+        """A line leaves before it had its effect: with its connection as it is now, `pending` if it is not known yet."""
+        fact = line.fact
+        leg = box.correlator.locate(fact, prefix.stamp_s, lossy=prefix.facts.lossy)
+        if leg is None and (fact.dcid or (fact.dcid is None and fact.icid)):
+            kind, number = ("D", fact.dcid) if fact.dcid else ("I", fact.icid)
+            assert number is not None
+            leg = Leg(kind, number, prefix.epoch)
+        if leg is not None and leg.outcome == PENDING:
+            self.count("esa_tls.lines.pending")
+        self._put(box, prefix, line, leg)
+
+    def _put(self, box: Box, prefix: Prefix, line: Line, leg: Leg | None) -> None:
+        for each in self.encoders:
+            each.line(prefix, line, leg, box.observer)
