@@ -121,7 +121,7 @@ def test_the_two_commands_are_in_the_readme() -> None:
 
 
 def test_ci_does_what_a_developer_does() -> None:
-    """`.ci/run` is executable, stops at the first failure, and runs `make test` and nothing else."""
+    """`.ci/run` is executable, stops at the first failure, and runs `make test`, skipping nobody, and nothing else."""
     path = ROOT / ".ci" / "run"
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
 
@@ -129,7 +129,7 @@ def test_ci_does_what_a_developer_does() -> None:
     assert path.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash\n")
     assert lines[0] == "set -euo pipefail"
     assert lines[1].startswith("cd ")
-    assert lines[2:] == ["make test"]
+    assert lines[2:] == ["CI=true make test"]
 
 
 # -- imports ---------------------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class Holding:
     def _take(self, box: Box, facts: PrefixFacts, line: Line, stamp_s: int, *, again: bool, left: bool, odd: bool = True) -> None:
         """What the hot loop does with a line, for one that had to wait. `left`: its record has left; `odd`: look at it if unrecognised."""
         correlator, fact = box.correlator, line.fact
-        prefix = Prefix(facts, box, epoch=box.state.epoch)
+        prefix = _prefix_of(facts, box, box.state.epoch)
         if again:
             leg = correlator.locate(fact, stamp_s, lossy=facts.lossy)
         else:
@@ -86,7 +86,8 @@ class Holding:
                 self._release(box, correlator)
         if left:
             return
-        prefix.epoch = box.state.epoch
+        if prefix.epoch != box.state.epoch:
+            prefix = _prefix_of(facts, box, box.state.epoch)
         if leg is not None and leg.outcome == PENDING and correlator.connection is not None and not self.settings.emit_immediately:
             self._hold(box, correlator.connection, prefix, line)
         else:
@@ -132,13 +133,7 @@ class Holding:
             box.correlator.entries.dirty.append(entry)
         for one in held:
             hold = one if isinstance(one, Hold) else msgspec.convert(one, Hold)
-            facts = hold.prefix
-            prefix = box.used.get(facts.stamp_s)
-            if prefix is None or prefix.facts is not facts or prefix.epoch != hold.epoch:
-                if len(box.used) >= MAX_USED:
-                    box.used.clear()
-                prefix = box.used[facts.stamp_s] = Prefix(facts, box, epoch=hold.epoch)
-            self._put(box, prefix, hold.line, entry.leg)
+            self._put(box, _prefix_of(hold.prefix, box, hold.epoch), hold.line, entry.leg)
 
     def _put_early(self, box: Box, prefix: Prefix, line: Line) -> None:
         """A line leaves before it had its effect: with its connection as it is now, `pending` if it is not known yet."""
@@ -155,3 +150,13 @@ class Holding:
     def _put(self, box: Box, prefix: Prefix, line: Line, leg: Leg | None) -> None:
         for each in self.encoders:
             each.line(prefix, line, leg, box.observer)
+
+
+def _prefix_of(facts: PrefixFacts, box: Box, epoch: int) -> Prefix:
+    """The prefix of lines that waited: those of one second share it, as they did when they came."""
+    prefix = box.used.get(facts.stamp_s)
+    if prefix is None or prefix.facts is not facts or prefix.epoch != epoch:
+        if len(box.used) >= MAX_USED:
+            box.used.clear()
+        prefix = box.used[facts.stamp_s] = Prefix(facts, box, epoch=epoch)
+    return prefix
