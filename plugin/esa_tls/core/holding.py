@@ -99,6 +99,9 @@ class Holding:
             held_s = float(box.state.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s
             box.holding.append((held_s, entry))
         entry.held.append(Hold(line, prefix.facts, prefix.epoch))
+        if not entry.dirty:  # a line that was seen before changes nothing else of it
+            entry.dirty = True
+            box.correlator.entries.dirty.append(entry)
         self.held_lines += 1
         while self.held_lines > self.settings.max_held_lines and box.holding:
             self._let_one_go(box)

@@ -45,6 +45,9 @@ NEAREST_S = 182 * 86400
 IDLE_S = 86400
 """After so long without a line the wall clock expires an appliance's entries."""
 
+ORDERLY_S = 2
+"""How far a stamp may be behind the one before it in a stream that counts as orderly."""
+
 MAX_PREFIXES = 4096
 PREFIXES_S = 43_200
 """How long prefixes are kept: what stands in them for good is a year that was inferred."""
@@ -320,7 +323,7 @@ class Pipeline(Holding):
 
     def _broken_at(self, box: Box, time_s: int, reason: str) -> None:
         kept = box.state
-        if reason != "start" and (kept.disorder_s is None or time_s > kept.disorder_s):
+        if reason not in ("start", "order") and (kept.disorder_s is None or time_s > kept.disorder_s):
             kept.disorder_s = time_s
             box.changed = True
         if kept.break_s is None or time_s > kept.break_s:
@@ -376,6 +379,9 @@ class Pipeline(Holding):
             cached = False
         body_at = len(text[: framing.length].encode()) if not text[: framing.length].isascii() else framing.length
         lossy = origin.lossy if origin.lossy is not None else framing.syslog
+        if resolved is not None and not lossy and time_s is not None and stamp_s < time_s - ORDERLY_S:
+            # A source that claims to keep the order has gone back in time: what is missing may come yet.
+            self._broken_at(box, time_s, "order")
         window_s = origin.reorder_window_s
         reorder_s = int(window_s) if window_s is not None else self.settings.reorder_window_s if lossy else 0
         log_name = framing.log_name or origin.log_name

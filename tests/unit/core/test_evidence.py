@@ -328,3 +328,19 @@ def test_3_2_a_late_pending_line_is_not_given_to_a_newer_attempt() -> None:
     driver.feed(at(QUIET + 11, pending)).feed(at(QUIET + 100, pending + " [Default]")).end()
     assert driver.line(pending)["cisco_esa"]["dcid"] == 80
     assert "connection" not in driver.line(pending + " [Default]")["cisco_esa"]
+
+
+def test_3_2_a_stream_that_goes_back_in_time_is_not_orderly() -> None:
+    """A file put together in another order than it was written: what is missing here may come later, so absence proves less."""
+    driver = begun(late_batches=False)
+    driver.feed(at(QUIET + 5, "Status: 1"), at(QUIET + 1, "Status: 2"))
+
+    assert "absence_lossy" == evidence(clear_mail(driver))
+
+
+def test_3_2_two_seconds_back_are_within_the_order() -> None:
+    """Lines of neighbouring seconds do change places in an orderly log."""
+    driver = begun(late_batches=False)
+    driver.feed(at(QUIET + 5, "Status: 1"), at(QUIET + 3, "Status: 2"))
+
+    assert "absence" == evidence(clear_mail(driver))

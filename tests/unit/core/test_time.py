@@ -414,3 +414,10 @@ def test_a_line_without_a_prefix_belongs_to_the_stamp_of_the_line_before() -> No
     assert found[1] == ("continuation", iso(0), ["continuation"])
     assert found[3:] == [("continuation", iso(5), ["continuation"])] * 2
     assert driver.kind("connection") == []
+
+
+def test_5_hold_a_line_seen_before_is_held_over_a_restart_as_well() -> None:
+    """It changes nothing else of its connection, and its record is owed all the same."""
+    driver = Driver().feed(at(0, NEW)).restart().feed(at(0, NEW)).restart().end()
+
+    assert 2 == len(driver.lines())
