@@ -186,8 +186,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _all_tests(config: pytest.Config) -> bool:
-    """Whether this is a run of all tests: no paths, no choice of tests by name."""
-    chosen = config.option.keyword or config.getoption("lf", False) or config.option.collectonly
+    """Whether this is a run of all tests: no paths, no choice by name, at most some marks left out (`make fuzz` wants one)."""
+    option = config.option
+    chosen = option.keyword or getattr(option, "lf", False) or option.collectonly or not f"{option.markexpr or 'not'} ".startswith("not ")
     return config.args_source == pytest.Config.ArgsSource.TESTPATHS and not chosen
 
 
