@@ -222,6 +222,9 @@ class Pipeline(Holding):
                 lossy = prefix.facts.lossy
                 reorder_s = prefix.facts.reorder_s
                 stamp_s = prefix.stamp_s
+                if clock.time_s is not None and stamp_s < clock.time_s - ORDERLY_S and not lossy and prefix.facts.time_source == "line":
+                    # A source that claims to keep the order has gone back in time: what is missing may come yet.
+                    self._broken_at(box, clock.time_s, "order")
                 stamp_mask, prefix_mask, body_at = prefix.stamp_mask, prefix.id_mask, prefix.body_at
             kept.sequence = sequence = kept.sequence + 1
             if not prefix.length:
@@ -379,9 +382,6 @@ class Pipeline(Holding):
             cached = False
         body_at = len(text[: framing.length].encode()) if not text[: framing.length].isascii() else framing.length
         lossy = origin.lossy if origin.lossy is not None else framing.syslog
-        if resolved is not None and not lossy and time_s is not None and stamp_s < time_s - ORDERLY_S:
-            # A source that claims to keep the order has gone back in time: what is missing may come yet.
-            self._broken_at(box, time_s, "order")
         window_s = origin.reorder_window_s
         reorder_s = int(window_s) if window_s is not None else self.settings.reorder_window_s if lossy else 0
         log_name = framing.log_name or origin.log_name
