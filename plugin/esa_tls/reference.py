@@ -1,6 +1,6 @@
 """Pages of the manual that are made from the code: settings and record fields.
 
-Nothing is written down here that the code does not say itself: the words are the descriptions in `config.py` and the table of
+Nothing is written down here that the code does not say itself: the words are the descriptions in `config/` and the table of
 fields in `core/records.py`. The table of metrics is made in `telemetry.py`.
 """
 
@@ -49,7 +49,7 @@ def config_reference() -> str:
 
 
 def sections() -> list[tuple[str, type[msgspec.Struct]]]:
-    """Heading and Struct of each section of the reference: every Struct of `config.py` has one."""
+    """Heading and Struct of each section of the reference: every Struct of `config/` has one."""
     return [
         ("Top level", Config),
         ("`appliance`", Appliance),

@@ -1,4 +1,4 @@
-"""config.py: where secrets come from, that they never show, and the settings of TLS, keys and users."""
+"""config: where secrets come from, that they never show, and the settings of TLS, keys and users."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_what_an_upstream_leaves_out_is_the_sinks() -> None:
     """Key, user and password of the sink hold for every receiver that says nothing else."""
     [sink] = parse(WHOLE, file="f").sinks
     assert isinstance(sink, FluentSink)
-    one, two = app._receivers(sink)
+    one, two = app.sinks._receivers(sink)
     assert one.credentials is not None
     assert two.credentials is not None
     assert (one.credentials.shared_key, one.credentials.username, one.credentials.password) == (b"s1nk-key", "bob", b"p4ssword")

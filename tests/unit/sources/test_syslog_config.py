@@ -98,7 +98,7 @@ def test_every_setting_arrives() -> None:
     """
     made = config.parse(text, file="x")
 
-    async def make() -> list[app.Source]:
+    async def make() -> list[app.sources.Source]:
         return [app.make_source(settings, None, Counters(), made) for settings in made.sources]  # type: ignore[arg-type]
 
     tcp, udp = asyncio.run(make())

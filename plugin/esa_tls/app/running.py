@@ -1,0 +1,290 @@
+"""The composition root: configuration -> objects -> one task group, and the order in which they end.
+
+Start: journal, core, intake, sinks (their places made durable first), sources, gRPC service, web. End (SIGTERM, SIGINT): sources stop
+reading and let what they read commit and be acknowledged; the intake commits the rest; sinks send what they can within `DRAIN_S`; the
+journal is closed. A second start continues where this one ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from esa_tls import __version__, telemetry
+from esa_tls.app.service import make_api, make_web, watch_core
+from esa_tls.app.sinks import make_sink
+from esa_tls.app.sources import make_source, unprotected
+from esa_tls.config import (
+    Config,
+    JsonlSink,
+    listen_address,
+    unix_path,
+)
+from esa_tls.core.pipeline import CoreSettings, Pipeline
+from esa_tls.errors import ConfigError, EsaTlsError
+from esa_tls.runtime.dispatch import Backoff, Dispatcher, stale_cursors
+from esa_tls.runtime.intake import Intake
+from esa_tls.runtime.journal import Journal
+from esa_tls.runtime.replay import replay
+from esa_tls.telemetry import Counters
+
+log = logging.getLogger("esa_tls")
+
+DRAIN_S = 10.0
+"""How long sinks may go on sending at the end; the rest stays in the outbox."""
+
+COMMIT_S = 5.0
+"""How long it may take at the end to make durable what was received: on a full disk it would take for ever."""
+
+
+class Running(msgspec.Struct):
+    """Where a started sidecar can be reached: (host, port) per source, of the web server and of the gRPC service.
+
+    A source on a Unix socket has port 0 here.
+    """
+
+    sources: dict[str, tuple[str, int]]
+    web: tuple[str, int] | None
+    api: tuple[str, int] | None = None
+
+
+def core_settings(config: Config) -> CoreSettings:
+    """What the core needs of the configuration."""
+    appliance = config.appliance
+    return CoreSettings(
+        appliance_from=tuple("record:appliance" if source.startswith("record:") else source for source in appliance.from_),
+        appliance_name=appliance.name,
+        timezone=appliance.timezone,
+        timezones=appliance.timezones,
+        emit_immediately=config.emit == "immediate",
+        max_hold_s=config.max_hold_s,
+        max_held_lines=config.max_held_lines,
+        max_entries=config.max_entries,
+        cache_entries=config.cache_entries,
+    )
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it is allowed to: each sender and each journal file is one, and 1,024 are soon used."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _WithFields(logging.Formatter):
+    """Behind the sentence come the fields given as `extra`: `Sink failed. sink='es' error='...'`."""
+
+    _OWN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name is logging's)
+        """The line without a traceback."""
+        fields = "".join(f" {name}={value!r}" for name, value in record.__dict__.items() if name not in self._OWN)
+        return super().formatMessage(record) + fields
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Around a call of the core: the cyclic garbage collector would walk every open entry again and again, and finds nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def run(config: Config, *, stop: asyncio.Event | None = None, started: Callable[[Running], None] | None = None) -> int:
+    """Run until SIGTERM or SIGINT (or `stop`). Returns the exit code.
+
+    Raises:
+        ConfigError: an address cannot be had. JournalError: the journal cannot be opened.
+    """
+    raise_file_limit()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithFields("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
+    asyncio.run(serve(config, stop=stop, started=started))
+    return 0
+
+
+async def serve(config: Config, *, stop: asyncio.Event | None = None, started: Callable[[Running], None] | None = None) -> None:
+    """`run` inside a running event loop. Signal handlers are set only when this is the main thread and no `stop` is given."""
+    counters = Counters()
+    telemetry.watch_process(counters, version=__version__)
+    meters = telemetry.meter_provider(counters, [], version=__version__)
+    journal = Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)
+    try:
+        await _serve(config, journal, counters, stop or _stop_on_signal(), started)
+    except* EsaTlsError as group:
+        raise _the_error(group) from group
+    finally:
+        journal.close()
+        meters.shutdown()
+
+
+def replay_dead_letters(config: Config, *, limit: int) -> int:
+    """Send the oldest `limit` dead letters to the sinks that refused them; returns how many they took, which are deleted.
+
+    Files are left out: they refuse nothing. Raises JournalError (JournalLocked while a sidecar runs), TransientError.
+    """
+    sinks = [make_sink(settings) for settings in config.sinks if not isinstance(settings, JsonlSink)]
+    with closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal:
+        return asyncio.run(replay(journal, sinks, limit=limit))
+
+
+def _the_error(group: BaseExceptionGroup[EsaTlsError]) -> EsaTlsError:
+    """The one error out of a task group's, told in a sentence; what the core raised is our fault and comes with its traceback."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, EsaTlsError)
+    if error.__cause__ is not None and not isinstance(error.__cause__, EsaTlsError | OSError):
+        log.critical("The core failed; a restart goes on from the last commit.", exc_info=error.__cause__)
+    return error
+
+
+def _stop_on_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _serve(
+    config: Config, journal: Journal, counters: Counters, stop: asyncio.Event, started: Callable[[Running], None] | None
+) -> None:
+    sinks = [make_sink(settings, counters) for settings in config.sinks]
+    journal.set_readers({sink.name: {(cls, sink.encoding) for cls in sink.cls_wanted} for sink in sinks})
+    stored = journal.cursors()
+    for name in stale_cursors(list(stored), [sink.name for sink in sinks]):
+        journal.drop_cursor(name)
+    encodings = tuple(sorted({sink.encoding for sink in sinks}))
+    pipeline = Pipeline(core_settings(config), journal, encodings=encodings, now_s=time.time())
+    intake = Intake(
+        pipeline,
+        journal,
+        counters=counters,
+        max_receive_bytes=config.max_receive_bytes,
+        when_full=config.journal.when_full,
+        drop_bytes=config.journal.max_bytes // 16,
+        feeding=_collector_off,
+    )
+    watch_core(pipeline, counters)
+    dispatchers = [
+        Dispatcher(
+            sink,
+            journal,
+            stored=stored.get(sink.name),
+            save_cursor=intake.save_cursor,
+            dead_letter=intake.dead_letter,
+            grown=intake.grown,
+            counters=counters,
+            start=settings.from_,
+            backoff=Backoff(settings.retry_initial_s, settings.retry_max_s),
+        )
+        for sink, settings in zip(sinks, config.sinks, strict=True)
+    ]
+    places = {one.name: place for one in dispatchers if (place := await one.prepare()) is not None}
+    if places:
+        journal.commit([], cursors=places)
+    sources = [make_source(settings, intake, counters, config) for settings in config.sources]
+    web = make_web(config, counters, intake, dispatchers)
+    api = make_api(config, counters, intake, pipeline)
+    gc.collect()
+    gc.freeze()
+    async with asyncio.TaskGroup() as tasks:
+        committing = tasks.create_task(intake.run(), name="intake")
+        sending = [tasks.create_task(one.run(), name=f"sink {one.name}") for one in dispatchers]
+        try:
+            try:
+                for source, settings in zip(sources, config.sources, strict=True):
+                    await _listen(source.start, f"source {settings.name}", settings.listen)
+                if api is not None and config.api is not None:
+                    await _listen(api.start, "api", config.api.listen)
+                if web is not None and config.web is not None:
+                    await _listen(web.start, "web", config.web.listen)
+                running = Running(
+                    {source.settings.name: (source.settings.host, source.port) for source in sources},
+                    None if web is None or config.web is None else (listen_address(config.web.listen)[0], web.port),
+                    None if api is None else (api.settings.host, api.port),
+                )
+                for settings in config.sources:
+                    host, port = running.sources[settings.name]
+                    log.info(
+                        "Source %s listens on %s.",
+                        settings.name,
+                        f"{host}:{port}" if unix_path(settings.listen) is None else settings.listen,
+                    )
+                if running.api is not None:
+                    log.info("Api listens on %s:%d.", *running.api)
+                if running.web is not None:
+                    log.info("Web listens on %s:%d.", *running.web)
+                for listener in unprotected(config):
+                    log.warning("%s is reached from other machines and takes what anybody sends.", listener[0].upper() + listener[1:])
+                if started is not None:
+                    started(running)
+                await stop.wait()
+                log.info("Stopping: what was received is committed and acknowledged, then sinks get %.0f s.", DRAIN_S)
+                await _drain([*sources] if api is None else [*sources, api], intake)
+                for one in dispatchers:
+                    await one.drain(within_s=DRAIN_S)
+                await asyncio.gather(*sending)
+                await _drain([], intake)  # the last cursors
+            finally:
+                for source in sources:
+                    await source.close()
+                if api is not None:
+                    await api.close()
+                if web is not None:
+                    await web.stop()
+        finally:
+            for task in (*sending, committing):
+                task.cancel()
+
+
+class _Drainable(Protocol):
+    """What takes lines in, or answers."""
+
+    async def drain(self) -> None:
+        """Stop reading; return when everything read is durable and acknowledged."""
+
+    async def close(self) -> None:
+        """End at once, without further acknowledgements. Safe twice."""
+
+
+async def _drain(servers: Sequence[_Drainable], intake: Intake) -> None:
+    """Return when what was received is durable and acknowledged, or when that takes too long: then its senders keep it."""
+    try:
+        async with asyncio.timeout(COMMIT_S):
+            for server in servers:
+                await server.drain()
+            await intake.drain()
+    except TimeoutError:
+        why = "" if intake.failing is None else f": {intake.failing}"
+        log.warning("Not all that was received could be made durable; it was not acknowledged, and senders send it again%s.", why)
+        for server in servers:
+            await server.close()
+
+
+async def _listen(start: Callable[[], object], what: str, where: str) -> None:
+    try:
+        waiting = start()
+        assert asyncio.iscoroutine(waiting)
+        await waiting
+    except OSError as error:
+        # asyncio repeats the address in its own words; a host that cannot be resolved has a negative number
+        reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+        message = f"{what}: cannot listen on {where}: {reason}"
+        raise ConfigError(message) from error

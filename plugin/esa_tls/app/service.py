@@ -1,0 +1,96 @@
+"""What a running sidecar answers: metrics and health over HTTP, and the gRPC service."""
+
+from collections.abc import Sequence
+
+from esa_tls import telemetry
+from esa_tls.api.lookup import CoreLookup
+from esa_tls.api.server import ApiServer, ApiSettings
+from esa_tls.app.reception import Reception
+from esa_tls.config import (
+    Config,
+    listen_address,
+)
+from esa_tls.core.pipeline import Pipeline
+from esa_tls.runtime.dispatch import Dispatcher
+from esa_tls.runtime.intake import Intake
+from esa_tls.runtime.refusals import Refusals
+from esa_tls.runtime.tls import grpc_server_credentials, server_context
+from esa_tls.telemetry import Counters
+from esa_tls.web.server import WebServer
+
+SINK_FAILING_S = 60.0
+"""A sink that has not moved for so long makes the sidecar not ready."""
+
+
+def make_web(config: Config, counters: Counters, intake: Intake, dispatchers: Sequence[Dispatcher]) -> WebServer | None:
+    """The HTTP server; None if the configuration wants none."""
+    if config.web is None:
+        return None
+    host, port = listen_address(config.web.listen)
+
+    def reasons_not_ready() -> list[str]:
+        reasons = []
+        if intake.failing is not None:
+            reasons.append(f"journal: {intake.failing}")
+        for one in dispatchers:
+            status = one.status()
+            if status.failing is not None and status.oldest_unsent_age_s >= SINK_FAILING_S:
+                reasons.append(f"sink {status.name}: nothing sent for {status.oldest_unsent_age_s:.0f} s: {status.failing}")
+        return reasons
+
+    token = config.web.metrics_token
+    tls = (
+        None
+        if config.web.tls is None
+        else server_context(config.web.tls, owner="web", refusals=Refusals("web", counters), counters=counters)
+    )
+    return WebServer(
+        counters,
+        tls=tls,
+        host=host,
+        port=port,
+        reasons_not_ready=reasons_not_ready,
+        metrics_token=None if token is None else token.reveal(),
+    )
+
+
+def make_api(config: Config, counters: Counters, intake: Intake, pipeline: Pipeline) -> ApiServer | None:
+    """The gRPC service, told of every commit; None if the configuration wants none."""
+    settings = config.api
+    if settings is None:
+        return None
+    host, port = listen_address(settings.listen)
+    api = ApiServer(
+        intake=Reception(intake),
+        lookup=CoreLookup(pipeline.boxes),
+        appliances_of=lambda session: pipeline.sessions.get(session, ()),
+        counters=counters,
+        settings=ApiSettings(
+            host=host,
+            port=port,
+            name=settings.name,
+            token=None if settings.token is None else settings.token.reveal(),
+            lossy=settings.lossy,
+            max_message_bytes=settings.max_message_bytes,
+            max_calls=settings.max_calls,
+            max_watchers=settings.max_watchers,
+        ),
+        credentials=None if settings.tls is None else grpc_server_credentials(settings.tls, owner="api", counters=counters),
+        failing=lambda: intake.failing,
+    )
+    intake.on_durable = api.committed
+    return api
+
+
+def watch_core(pipeline: Pipeline, counters: Counters) -> None:
+    """Have the numbers of open entries and held lines read whenever metrics are."""
+    counters.gauge(telemetry.HELD_LINES, lambda: pipeline.held_lines)
+
+    def entries(kinds: str) -> int:
+        return sum(box.correlator.entries.open_count[kind] for box in pipeline.boxes.values() for kind in kinds)
+
+    counters.gauge(telemetry.OPEN_ENTRIES, lambda: entries("ID"), kind="connection")
+    counters.gauge(telemetry.OPEN_ENTRIES, lambda: entries("M"), kind="message")
+    counters.gauge(
+        telemetry.OPEN_ENTRIES, lambda: sum(len(box.correlator.entries.tombstones) for box in pipeline.boxes.values()), kind="tombstone"
+    )

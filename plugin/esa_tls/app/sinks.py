@@ -1,0 +1,100 @@
+"""From a sink's setting to the sink."""
+
+from esa_tls.config import (
+    FluentSink,
+    FluentUpstream,
+    JsonlSink,
+    OtlpSink,
+    listen_address,
+)
+from esa_tls.runtime.dispatch import Sink
+from esa_tls.runtime.streams import own_hostname
+from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials
+from esa_tls.sinks.fluent import FluentSink as ForwardClient
+from esa_tls.sinks.fluent_upstreams import Receiver
+from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
+from esa_tls.sinks.otlp import Client as OtlpTransport
+from esa_tls.sinks.otlp import OtlpSink as OtlpClient
+from esa_tls.sinks.otlp import make_client
+from esa_tls.telemetry import Counters
+from esa_tls.wire.fluent_handshake import ClientCredentials
+
+
+def make_sink(settings: JsonlSink | FluentSink | OtlpSink, counters: Counters | None = None) -> Sink:
+    """The sink a setting describes. `counters`: for what a sink counts itself."""
+    kinds = frozenset(settings.records)
+    classes = tuple(cls for cls, wanted in (("line", "line" in kinds), ("summary", bool(kinds - {"line"}))) if wanted)
+    match settings:
+        case JsonlSink():
+            return JsonLinesWriter(
+                settings.path,
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=frozenset(kinds),
+                max_file_bytes=settings.max_file_bytes,
+                keep_files=settings.keep_files,
+            )
+        case FluentSink():
+            owner = f"sink {settings.name}"
+            return ForwardClient(
+                _receivers(settings),
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=frozenset(kinds),
+                tag_prefix=settings.tag_prefix,
+                gzip=settings.gzip,
+                max_frame_bytes=settings.max_frame_bytes,
+                connect_timeout_s=settings.connect_timeout_s,
+                ack_timeout_s=settings.ack_timeout_s,
+                tls=None if settings.tls is None else client_contexts(settings.tls, owner=owner, counters=counters),
+                server_name=None if settings.tls is None else settings.tls.server_name,
+            )
+        case OtlpSink():
+            return OtlpClient(
+                _otlp_client(settings, counters),
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=frozenset(kinds),
+                max_request_bytes=settings.max_request_bytes,
+                counters=counters,
+            )
+
+
+def _otlp_client(settings: OtlpSink, counters: Counters | None) -> OtlpTransport:
+    owner = f"sink {settings.name}"
+    over_grpc = settings.protocol == "grpc"
+    return make_client(
+        settings.protocol,
+        settings.endpoints,
+        headers={key: value.reveal() for key, value in settings.headers.items()},
+        gzip=settings.gzip,
+        timeout_s=settings.timeout_s,
+        tls=client_contexts(settings.tls, owner=owner, counters=counters).current if settings.tls is not None and not over_grpc else None,
+        credentials=grpc_channel_credentials(settings.tls, owner=owner, counters=counters).current
+        if settings.tls is not None and over_grpc
+        else None,
+        server_name=settings.tls.server_name if settings.tls is not None else None,
+    )
+
+
+def _receivers(settings: FluentSink) -> list[Receiver]:
+    """The receivers of a Forward sink, each with what it leaves to the sink filled in."""
+    hostname = settings.self_hostname
+    receivers = []
+    for upstream in settings.upstreams:
+        if isinstance(upstream, str):
+            host, port = listen_address(upstream)
+            upstream = FluentUpstream(host=host, port=port)  # noqa: PLW2901 (the same in its long form)
+        key = settings.shared_key if upstream.shared_key is None else upstream.shared_key
+        username, password = (settings.username, settings.password) if upstream.username is None else (upstream.username, upstream.password)
+        credentials = None
+        if key is not None:
+            hostname = hostname or own_hostname()
+            credentials = ClientCredentials(
+                shared_key=key.reveal().encode(),
+                hostname=hostname,
+                username=username,
+                password=None if password is None else password.reveal().encode(),
+            )
+        receivers.append(Receiver(upstream.host, upstream.port, upstream.weight, upstream.standby, credentials))
+    return receivers

@@ -1,0 +1,53 @@
+"""Every setting of esa-tls, documented once: the reference in the docs and the JSON schema are made from these Structs.
+
+Rules of this package:
+
+1. A setting is a field with `Meta(description=...)`; its default works without a file. Units stand in the name (`_s`, `_bytes`).
+2. Nothing unknown and nothing said twice is accepted. An error is one sentence with file, path and reason (`ConfigError`).
+3. `${NAME}` is replaced from the environment, and `${file:PATH}` by a file's content, in `Secret` values only; `{file: PATH}` is a
+   secret that is that content. A `Secret` prints as `***` everywhere.
+4. Values are checked when they are decoded (`load`), not when a Struct is built in code.
+
+Sources and sinks are unions told apart by `type`; `app/` has one `match` over either.
+"""
+
+from __future__ import annotations
+
+from esa_tls.config.loading import load, parse
+from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
+from esa_tls.config.root import Api, Appliance, Config, Journal, Web
+from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
+from esa_tls.config.sources import FluentSecurity, FluentSource, OtlpGrpcSource, OtlpHttpSource, Source, SyslogSource
+from esa_tls.config.wording import variants
+
+__all__ = [
+    "STANDARD_OUTPUT",
+    "Api",
+    "Appliance",
+    "ClientTls",
+    "Config",
+    "FluentSecurity",
+    "FluentSink",
+    "FluentSource",
+    "FluentUpstream",
+    "GiB",
+    "Journal",
+    "JsonlSink",
+    "KiB",
+    "ListenTls",
+    "MiB",
+    "OtlpGrpcSource",
+    "OtlpHttpSource",
+    "OtlpSink",
+    "RecordKind",
+    "Secret",
+    "Sink",
+    "Source",
+    "SyslogSource",
+    "Web",
+    "listen_address",
+    "load",
+    "parse",
+    "unix_path",
+    "variants",
+]

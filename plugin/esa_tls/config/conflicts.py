@@ -1,0 +1,205 @@
+"""What one setting alone cannot say: settings that do not go together, addresses that are none, names that are taken."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import zoneinfo
+from collections.abc import Iterator
+
+import msgspec
+
+from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
+from esa_tls.config.root import Appliance, Config
+from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
+from esa_tls.config.sources import FluentSource, Source, SyslogSource
+
+_NAME_SOURCES = ("syslog:host", "otlp:host.name", "fluent_tag", "peer")
+
+
+def conflicts(config: Config) -> Iterator[tuple[str, str]]:
+    """What is wrong beyond single types: (path, reason)."""
+    yield from _wrong_appliance(config.appliance)
+    for list_name, entries in (("sources", config.sources), ("sinks", config.sinks)):
+        names: dict[str, int] = {}
+        for index, entry in enumerate(entries):
+            first = names.setdefault(entry.name, index)
+            if first != index:
+                yield f"{list_name}[{index}].name", f"{entry.name!r} is taken by {list_name}[{first}]; give each its own `name`"
+    listening: dict[tuple[str, int], str] = {}
+    listeners = [
+        (f"sources[{index}].listen", source.listen)
+        for index, source in enumerate(config.sources)
+        if not (_is_udp(source) or _is_unix(source))
+    ]
+    listeners += [("web.listen", config.web.listen)] if config.web else []
+    listeners += [("api.listen", config.api.listen)] if config.api else []
+    for where, text in listeners:
+        try:
+            address = listen_address(text)
+        except ValueError as error:
+            yield where, str(error)
+            continue
+        if address[1] and listening.setdefault(address, where) != where:
+            yield where, f"{text} is taken by {listening[address]}"
+    yield from _wrong_fluent(config)
+    yield from _wrong_syslog(config)
+    for index, source in enumerate(config.sources):
+        if isinstance(source, SyslogSource):
+            continue
+        limit, limit_bytes = (
+            ("max_frame_bytes", source.max_frame_bytes)
+            if isinstance(source, FluentSource)
+            else ("max_request_bytes", source.max_request_bytes)
+        )
+        if limit_bytes > config.max_receive_bytes:
+            yield (
+                f"sources[{index}].{limit}",
+                f"larger than max_receive_bytes ({config.max_receive_bytes}): such a frame could never be read",
+            )
+    if config.api is not None:
+        if config.api.max_message_bytes > config.max_receive_bytes:
+            yield (
+                "api.max_message_bytes",
+                f"larger than max_receive_bytes ({config.max_receive_bytes}): such a request could never be taken",
+            )
+        if config.api.name in {source.name for source in config.sources}:
+            yield "api.name", f"{config.api.name!r} is taken by a source; give each its own `name`"
+    yield from _wrong_sinks(config.sinks)
+    if config.cache_entries > config.max_entries:
+        yield "cache_entries", f"larger than max_entries ({config.max_entries})"
+    for where, text in _plain_texts(msgspec.to_builtins(config, enc_hook=lambda _secret: None)):
+        if VARIABLE.search(text):
+            yield where, "${...} is replaced in secrets only; write the value itself"
+
+
+def _is_udp(source: Source) -> bool:
+    """Whether it listens on a UDP port, which does not collide with a TCP port of the same number."""
+    return isinstance(source, SyslogSource) and source.transport == "udp"
+
+
+def _is_unix(source: Source) -> bool:
+    """Whether it listens on a Unix socket."""
+    return isinstance(source, FluentSource) and unix_path(source.listen) is not None
+
+
+def _wrong_fluent(config: Config) -> Iterator[tuple[str, str]]:
+    listening: dict[str, str] = {}
+    for index, source in enumerate(config.sources):
+        where = f"sources[{index}].listen"
+        path = unix_path(source.listen)
+        if not isinstance(source, FluentSource) or path is None:
+            continue
+        if not path.startswith("/") or len(os.fsencode(path)) > _MAX_UNIX_PATH_BYTES:
+            yield where, f"expected unix:/PATH, absolute and of at most {_MAX_UNIX_PATH_BYTES} bytes, got {source.listen!r}"
+        if listening.setdefault(path, where) != where:
+            yield where, f"{source.listen} is taken by {listening[path]}"
+    for index, sink in enumerate(config.sinks):
+        if not isinstance(sink, FluentSink):
+            continue
+        for where, entry in [(f"sinks[{index}]", sink)] + [
+            (f"sinks[{index}].upstreams[{number}]", upstream)
+            for number, upstream in enumerate(sink.upstreams)
+            if isinstance(upstream, FluentUpstream)
+        ]:
+            if (entry.username is None) != (entry.password is None):
+                yield where, "username and password belong together"
+            if entry.username is not None and entry.shared_key is None and sink.shared_key is None:
+                yield where, "a user logs in beside a shared key; set shared_key, to '' if the receiver has an empty one"
+
+
+_MAX_UNIX_PATH_BYTES = 107
+
+
+def _wrong_syslog(config: Config) -> Iterator[tuple[str, str]]:
+    listening: dict[tuple[str, int], str] = {}
+    for index, source in enumerate(config.sources):
+        if not isinstance(source, SyslogSource):
+            continue
+        where = f"sources[{index}]"
+        if source.transport == "tls" and source.tls is None:
+            yield f"{where}.tls", "transport: tls needs cert_file and key_file here"
+        if source.transport != "tls" and source.tls is not None:
+            yield f"{where}.tls", f"has no effect with transport: {source.transport}; set transport: tls"
+        if source.transport == "udp":
+            if source.lossy is False:
+                yield f"{where}.lossy", "UDP loses lines without notice, so it cannot be false with transport: udp"
+            try:
+                address = listen_address(source.listen)
+            except ValueError as error:
+                yield f"{where}.listen", str(error)
+            else:
+                if address[1] and listening.setdefault(address, where) != where:
+                    yield f"{where}.listen", f"{source.listen} is taken by {listening[address]}.listen"
+        for number, network in enumerate(source.allow):
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                yield f"{where}.allow[{number}]", f"no address and no network: {error}"
+        if not source.trust_host and config.appliance.name is None and "peer" not in config.appliance.from_:
+            yield f"{where}.trust_host", "is false, so appliance.from must hold `peer`, or all senders would be one appliance"
+
+
+def _wrong_appliance(appliance: Appliance) -> Iterator[tuple[str, str]]:
+    if appliance.name == "":
+        yield "appliance.name", "is empty"
+    if appliance.name is None and not appliance.from_:
+        yield "appliance.from", "is empty, and there is no appliance.name"
+    for index, entry in enumerate(appliance.from_):
+        if entry not in _NAME_SOURCES and not re.fullmatch(r"record:.+", entry):
+            yield f"appliance.from[{index}]", f"expected record:KEY or one of {', '.join(_NAME_SOURCES)}, got {entry!r}"
+        if entry.startswith("record:") and any(other.startswith("record:") for other in appliance.from_[:index]):
+            yield f"appliance.from[{index}]", "only one record:KEY is looked at"
+    for where, zone in [("appliance.timezone", appliance.timezone)] + [
+        (f"appliance.timezones.{name}", zone) for name, zone in appliance.timezones.items()
+    ]:
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            yield where, f"{zone!r} is no time zone that is known here"
+
+
+def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
+    paths: dict[str, int] = {}
+    for index, sink in enumerate(sinks):
+        tls = getattr(sink, "tls", None)
+        if isinstance(tls, ClientTls) and (tls.cert_file is None) != (tls.key_file is None):
+            yield f"sinks[{index}].tls", "cert_file and key_file belong together"
+        if sink.retry_initial_s > sink.retry_max_s:
+            yield f"sinks[{index}].retry_initial_s", f"larger than retry_max_s ({sink.retry_max_s:g})"
+        if isinstance(sink, JsonlSink):
+            path = sink.path if sink.path == STANDARD_OUTPUT else os.path.realpath(sink.path)
+            first = paths.setdefault(path, index)
+            if first != index:
+                yield f"sinks[{index}].path", f"{sink.path!r} is written by sinks[{first}]"
+            continue
+        if isinstance(sink, OtlpSink) and sink.protocol == "http":
+            for number, endpoint in enumerate(sink.endpoints):
+                if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", endpoint):
+                    yield f"sinks[{index}].endpoints[{number}]", f"expected http://HOST:PORT or https://HOST:PORT, got {endpoint!r}"
+                elif sink.tls is not None and not endpoint.startswith("https://"):
+                    yield f"sinks[{index}].endpoints[{number}]", f"there is `tls`, so expected https://..., got {endpoint!r}"
+            continue
+        where, addresses = ("endpoints", sink.endpoints) if isinstance(sink, OtlpSink) else ("upstreams", sink.upstreams)
+        for number, address in enumerate(addresses):
+            if isinstance(address, FluentUpstream):
+                continue
+            try:
+                port = listen_address(address)[1]
+            except ValueError as error:
+                yield f"sinks[{index}].{where}[{number}]", str(error)
+                continue
+            if port == 0:
+                yield f"sinks[{index}].{where}[{number}]", "port 0 is no address to send to"
+
+
+def _plain_texts(data: object, where: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _plain_texts(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _plain_texts(value, f"{where}[{index}]")
+    elif isinstance(data, str):
+        yield where, data

@@ -1,0 +1,87 @@
+"""What several settings are made of: sizes, kinds of records, secrets, addresses, and TLS on either side."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+KiB = 1024
+MiB = 1024 * KiB
+GiB = 1024 * MiB
+
+RecordKind = Literal["line", "connection", "delivery", "message", "consolidated"]
+
+
+VARIABLE = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
+"""What is replaced in a `Secret`: `${NAME}` and `${file:PATH}`."""
+
+
+class Secret:
+    """A text that must not be shown: prints as `***`, and `reveal()` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that needs it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class ListenTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS of a listener. The files are looked at again while it runs: a renewed certificate needs no restart."""
+
+    cert_file: Annotated[str, Meta(description="PEM file: the certificate, and behind it those between it and its root.", min_length=1)]
+    key_file: Annotated[
+        str, Meta(description="PEM file: its private key, without passphrase and readable by this user only.", min_length=1)
+    ]
+    client_ca_file: Annotated[
+        str | None,
+        Meta(description="PEM file of authorities. If given, only peers with a certificate signed by one of them get in (mutual TLS)."),
+    ] = None
+    min_version: Annotated[Literal["1.2", "1.3"], Meta(description="Oldest TLS version that is spoken.")] = "1.2"
+
+
+class ClientTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS towards a server. The files are looked at again at each new connection."""
+
+    ca_file: Annotated[
+        str | None,
+        Meta(description="PEM file of the authorities that may have signed the server's certificate. null: those of the system."),
+    ] = None
+    verify: Annotated[
+        bool, Meta(description="Check the server's certificate and name. `false` is for tests: anybody in between can read and alter all.")
+    ] = True
+    server_name: Annotated[
+        str | None, Meta(description="Name that the server's certificate has to carry (and SNI). null: the host that is connected to.")
+    ] = None
+    cert_file: Annotated[str | None, Meta(description="PEM file of our own certificate, for servers that want one (mutual TLS).")] = None
+    key_file: Annotated[str | None, Meta(description="PEM file of its private key.")] = None
+    min_version: Annotated[Literal["1.2", "1.3"], Meta(description="Oldest TLS version that is spoken.")] = "1.2"
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` (or `[IPv6]:PORT`) as host and port. Raises ValueError."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:\[\]]+)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        message = f"expected HOST:PORT, got {text!r}"
+        raise ValueError(message)
+    return match[1] or match[2], int(match[3])
+
+
+def unix_path(text: str) -> str | None:
+    """The path of `unix:PATH`; None for any other address."""
+    return text.removeprefix("unix:") if text.startswith("unix:") else None

@@ -1,0 +1,123 @@
+"""The whole configuration: appliances, limits, the journal, what listens; sources and sinks have files of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from esa_tls.config.parts import GiB, KiB, ListenTls, MiB, Secret
+from esa_tls.config.sinks import JsonlSink, Sink
+from esa_tls.config.sources import FluentSource, OtlpGrpcSource, OtlpHttpSource, Source
+
+
+class Appliance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which appliance a line came from, and its clock. Two appliances must never get one name: their ids would be mixed up."""
+
+    name: Annotated[
+        str | None,
+        Meta(description="The name of the appliance, for all lines. Right only when one single appliance feeds this sidecar."),
+    ] = None
+    from_: Annotated[
+        list[str],
+        Meta(
+            description="Where the name is taken from: the first of the list that yields one. `record:KEY` is a key of the Forward record, "
+            "`syslog:host` the host field nearest to the line's body, `otlp:host.name` a resource attribute, `fluent_tag` the whole tag, "
+            "`peer` the sender's address."
+        ),
+    ] = msgspec.field(name="from", default_factory=lambda: ["record:appliance", "syslog:host", "otlp:host.name", "fluent_tag", "peer"])
+    timezone: Annotated[str, Meta(description="IANA name of the zone the appliances' clocks show; their lines carry none.")] = "UTC"
+    timezones: Annotated[dict[str, str], Meta(description="Zones of single appliances, by name, where they differ from `timezone`.")] = (
+        msgspec.field(default_factory=dict)
+    )
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The journal in `data_dir`: records not yet delivered, and what is known of open connections and messages."""
+
+    max_bytes: Annotated[int, Meta(description="Disk space the journal may use.", ge=64 * MiB)] = 8 * GiB
+    when_full: Annotated[
+        Literal["block", "drop_oldest"],
+        Meta(
+            description="What happens when a sink lags so far that `max_bytes` is used. `block`: senders are held until there is room. "
+            "`drop_oldest`: the oldest undelivered records are dropped and counted."
+        ),
+    ] = "block"
+
+
+class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP server for `/metrics`, `/health/live` and `/health/ready`."""
+
+    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`.")] = "127.0.0.1:8080"
+    tls: Annotated[ListenTls | None, Meta(description="TLS for it; null: none.")] = None
+    metrics_token: Annotated[
+        Secret | None,
+        Meta(description="If set, `/metrics` wants the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
+    ] = None
+
+
+class Api(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Our own gRPC service: lines in and records out, look-ups, and records as they happen. `esa-tls lookup` and `watch` use it."""
+
+    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
+        "127.0.0.1:4319"
+    )
+    name: Annotated[str, Meta(description="Name of this source of lines, used in metrics and messages.", min_length=1)] = "api"
+    token: Annotated[
+        Secret | None,
+        Meta(
+            description="If set, each call needs the metadata `authorization: Bearer TOKEN`, but for health. "
+            "`${NAME}` takes it from the environment. Set it before you listen anywhere but on loopback: who gets in can read every record."
+        ),
+    ] = None
+    tls: Annotated[ListenTls | None, Meta(description="TLS; null: plain text.")] = None
+    lossy: Annotated[
+        bool | None,
+        Meta(
+            description="True: lines handed over here may get lost or come late before, so a missing TLS line proves less. "
+            "null: true for lines that carry a syslog prefix, false for others."
+        ),
+    ] = None
+    max_message_bytes: Annotated[int, Meta(description="A larger request is refused.", ge=64 * KiB, le=GiB)] = 16 * MiB
+    max_calls: Annotated[int, Meta(description="Calls under way, of all clients; more are refused.", ge=1)] = 128
+    max_watchers: Annotated[int, Meta(description="Of these, calls that get records as they happen; more are refused.", ge=1)] = 64
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration. Every key may be left out."""
+
+    data_dir: Annotated[
+        str, Meta(description="Folder of the journal. One running sidecar each; put it on a disk that survives restarts.", min_length=1)
+    ] = "./esa-tls-data"
+    appliance: Annotated[Appliance, Meta(description="Which appliance a line came from, and its clock.")] = Appliance()
+    emit: Annotated[
+        Literal["hold", "immediate"],
+        Meta(
+            description="`hold`: a line waits until its connection's TLS outcome is decided, at most `max_hold_s`. "
+            "`immediate`: it leaves at once, marked `pending` if undecided. Summaries are always decided."
+        ),
+    ] = "hold"
+    max_hold_s: Annotated[float, Meta(description="Longest time a line is held back.", ge=0, le=3600)] = 5.0
+    max_held_lines: Annotated[int, Meta(description="More lines are not held back: the oldest leaves as `pending`.", ge=1)] = 10_000
+    max_entries: Annotated[
+        int, Meta(description="Open connections and messages kept on disk; above it the oldest ends with reason `evicted`.", ge=1_000)
+    ] = 5_000_000
+    cache_entries: Annotated[
+        int, Meta(description="Open connections and messages kept in memory too. Up to about 1 KiB each.", ge=1_000)
+    ] = 200_000
+    max_receive_bytes: Annotated[
+        int, Meta(description="Memory for frames being received and not yet committed, of all senders together.", ge=MiB)
+    ] = 256 * MiB
+    sources: Annotated[list[Source], Meta(description="Where lines come from.", min_length=1)] = msgspec.field(
+        default_factory=lambda: [FluentSource(), OtlpGrpcSource(), OtlpHttpSource()]
+    )
+    sinks: Annotated[list[Sink], Meta(description="Where records go to, each on its own.", min_length=1)] = msgspec.field(
+        default_factory=lambda: [JsonlSink()]
+    )
+    journal: Annotated[Journal, Meta(description="Limits of the journal.")] = Journal()
+    web: Annotated[Web | None, Meta(description="HTTP server for metrics and health; null: none.")] = Web()
+    api: Annotated[Api | None, Meta(description="gRPC service; null: none.")] = Api()
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="What the sidecar says of itself on standard error.")
+    ] = "info"

@@ -1,0 +1,120 @@
+"""Where records go to: one Struct per type of sink, told apart by `type`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from esa_tls.config.parts import ClientTls, GiB, KiB, MiB, RecordKind, Secret
+
+STANDARD_OUTPUT = "-"
+"""The `path` of a jsonl sink that writes to standard output."""
+
+
+SinkName = Annotated[
+    str, Meta(description="Unique name; the sink's place in the journal is kept under it, so renaming starts anew.", min_length=1)
+]
+
+
+class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every sink has."""
+
+    name: SinkName
+    records: Annotated[list[RecordKind], Meta(description="Kinds of records wanted.", min_length=1)] = msgspec.field(
+        default_factory=lambda: ["line", "connection", "delivery", "message", "consolidated"]
+    )
+    from_: Annotated[
+        Literal["tail", "oldest"],
+        Meta(description="Where a new sink begins: at what comes from now on, or at the oldest record still in the journal."),
+    ] = msgspec.field(name="from", default="tail")
+    retry_initial_s: Annotated[float, Meta(description="Wait after the first failure; doubles each time, with jitter.", gt=0)] = 1.0
+    retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
+
+
+class JsonlSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="jsonl", tag_field="type"):
+    """JSON lines, to a file or to standard output. A file has no repeats and no torn line, also after a crash."""
+
+    name: SinkName = "jsonl"
+    path: Annotated[str, Meta(description="The file, or `-` for standard output.", min_length=1)] = STANDARD_OUTPUT
+    max_file_bytes: Annotated[
+        int, Meta(description="A file that has grown to this is set aside as `PATH.1` and a new one begun.", ge=64 * KiB)
+    ] = 256 * MiB
+    keep_files: Annotated[int, Meta(description="Files set aside that are kept; the oldest beyond are removed.", ge=1)] = 5
+
+
+class FluentUpstream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One receiver of a fluent sink, where `HOST:PORT` does not say enough. What is left out is taken from the sink."""
+
+    host: Annotated[str, Meta(description="Name or address.", min_length=1)]
+    port: Annotated[int, Meta(description="TCP port.", ge=1, le=65535)] = 24224
+    weight: Annotated[int, Meta(description="Its share of the frames, against the weights of the others.", ge=1, le=1000)] = 60
+    standby: Annotated[bool, Meta(description="Used only while none of those without `standby` is healthy.")] = False
+    shared_key: Annotated[Secret | None, Meta(description="Its shared key, if it is not the sink's.")] = None
+    username: Annotated[str | None, Meta(description="User to log in as, if it is not the sink's.")] = None
+    password: Annotated[Secret | None, Meta(description="That user's password.")] = None
+
+
+class FluentSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
+    """Fluent Forward out, to Fluent Bit, Fluentd or the like. A record is delivered when its frame was acknowledged."""
+
+    upstreams: Annotated[
+        list[str | FluentUpstream],
+        Meta(description="Receivers, each `HOST:PORT` or keys as below. Frames are spread over the healthy ones by weight.", min_length=1),
+    ]
+    name: SinkName = "fluent"
+    tag_prefix: Annotated[str, Meta(description="The tag is this and the record's kind: `esa.delivery`.", min_length=1)] = "esa"
+    tls: Annotated[ClientTls | None, Meta(description="TLS towards the receivers; null: none.")] = None
+    shared_key: Annotated[
+        Secret | None, Meta(description="The key that the receivers want to see; `''` is an empty key, null: they want none.")
+    ] = None
+    username: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=255)] | None, Meta(description="User to log in as, where receivers want one.")
+    ] = None
+    password: Annotated[Secret | None, Meta(description="That user's password.")] = None
+    self_hostname: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="How this side calls itself to receivers with a key. null: the host's full name."),
+    ] = None
+    gzip: Annotated[bool, Meta(description="Compress frames.")] = True
+    max_frame_bytes: Annotated[
+        int, Meta(description="Largest frame before compression. Fluent Bit takes 6,144,000 at most by default.", ge=64 * KiB, le=GiB)
+    ] = 4_000_000
+    connect_timeout_s: Annotated[float, Meta(description="Give up a connection attempt after this.", gt=0)] = 10.0
+    ack_timeout_s: Annotated[float, Meta(description="A frame not acknowledged for so long is sent again.", gt=0)] = 60.0
+
+
+class OtlpSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp", tag_field="type"):
+    """OTLP logs out, to the OpenTelemetry Collector or any OTLP server. One resource per appliance."""
+
+    endpoints: Annotated[
+        list[str],
+        Meta(
+            description="Servers; the first is used, the next ones when it cannot be reached. For `grpc` `HOST:PORT`, for `http` the base "
+            "URL (`/v1/logs` is put behind it).",
+            min_length=1,
+        ),
+    ]
+    protocol: Annotated[Literal["grpc", "http"], Meta(description="How to talk to them.")] = "grpc"
+    name: SinkName = "otlp"
+    tls: Annotated[
+        ClientTls | None,
+        Meta(
+            description="TLS towards the servers. null: none for `grpc`; for `http` the endpoint's `https://` decides, with the "
+            "system's authorities."
+        ),
+    ] = None
+    headers: Annotated[
+        dict[str, Secret],
+        Meta(description="Sent with every request, e.g. `authorization: Bearer ${TOKEN}`. `${NAME}` takes it from the environment."),
+    ] = msgspec.field(default_factory=dict)
+    gzip: Annotated[bool, Meta(description="Compress requests.")] = True
+    max_request_bytes: Annotated[
+        int, Meta(description="Largest request before compression. A gRPC server takes 4 MiB at most by default.", ge=64 * KiB, le=GiB)
+    ] = 4 * MiB
+    timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 10.0
+
+
+Sink = JsonlSink | FluentSink | OtlpSink
+"""All types of sinks."""
