@@ -117,7 +117,7 @@ def test_web_can_be_switched_off() -> None:
     [
         ("emitt: hold", "emitt: unknown key; did you mean 'emit'?"),
         ("sources: [{type: fluent, listn: x}]", "sources[0].listn: unknown key; did you mean 'listen'?"),
-        ("sinks: [{type: jsonl, upstreams: [x]}]", "sinks[0].upstreams: unknown key; known are type, name, path, records, from, "),
+        ("sinks: [{type: jsonl, upstreams: [x]}]", "sinks[0].upstreams: unknown key; known are type, name, records, from, "),
         ("sinks: [{type: fluent, upstrems: [x]}]", "sinks[0].upstrems: unknown key; did you mean 'upstreams'?"),
         ("journal: {max_byte: 1}", "journal.max_byte: unknown key; did you mean 'max_bytes'?"),
         ("appliance: {form: [peer]}", "appliance.form: unknown key; did you mean 'from'?"),
