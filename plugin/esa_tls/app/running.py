@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from opentelemetry.trace import Tracer
 
 from esa_tls import __version__, telemetry
 from esa_tls.app.service import make_api, make_web, watch_core
@@ -36,6 +37,8 @@ from esa_tls.errors import ConfigError, EsaTlsError
 from esa_tls.runtime.dispatch import Backoff, Dispatcher, stale_cursors
 from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.journal import Journal
+from esa_tls.runtime.own_log import LineFormatter
+from esa_tls.runtime.own_telemetry import telling
 from esa_tls.runtime.replay import replay
 from esa_tls.telemetry import Counters
 
@@ -83,17 +86,6 @@ def raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class _WithFields(logging.Formatter):
-    """Behind the sentence come the fields given as `extra`: `Sink failed. sink='es' error='...'`."""
-
-    _OWN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name is logging's)
-        """The line without a traceback."""
-        fields = "".join(f" {name}={value!r}" for name, value in record.__dict__.items() if name not in self._OWN)
-        return super().formatMessage(record) + fields
-
-
 @contextmanager
 def _collector_off() -> Iterator[None]:
     """Around a call of the core: the cyclic garbage collector would walk every open entry again and again, and finds nothing."""
@@ -112,7 +104,7 @@ def run(config: Config, *, stop: asyncio.Event | None = None, started: Callable[
     """
     raise_file_limit()
     handler = logging.StreamHandler()
-    handler.setFormatter(_WithFields("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
     asyncio.run(serve(config, stop=stop, started=started))
     return 0
@@ -122,15 +114,14 @@ async def serve(config: Config, *, stop: asyncio.Event | None = None, started: C
     """`run` inside a running event loop. Signal handlers are set only when this is the main thread and no `stop` is given."""
     counters = Counters()
     telemetry.watch_process(counters, version=__version__)
-    meters = telemetry.meter_provider(counters, [], version=__version__)
-    journal = Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)
-    try:
-        await _serve(config, journal, counters, stop or _stop_on_signal(), started)
-    except* EsaTlsError as group:
-        raise _the_error(group) from group
-    finally:
-        journal.close()
-        meters.shutdown()
+    with (
+        telling(config.telemetry, counters, version=__version__) as tracer,
+        closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal,
+    ):
+        try:
+            await _serve(config, journal, counters, stop or _stop_on_signal(), started, tracer)
+        except* EsaTlsError as group:
+            raise _the_error(group) from group
 
 
 def replay_dead_letters(config: Config, *, limit: int) -> int:
@@ -163,7 +154,12 @@ def _stop_on_signal() -> asyncio.Event:
 
 
 async def _serve(
-    config: Config, journal: Journal, counters: Counters, stop: asyncio.Event, started: Callable[[Running], None] | None
+    config: Config,
+    journal: Journal,
+    counters: Counters,
+    stop: asyncio.Event,
+    started: Callable[[Running], None] | None,
+    tracer: Tracer | None,
 ) -> None:
     sinks = [make_sink(settings, counters) for settings in config.sinks]
     journal.set_readers({sink.name: {(cls, sink.encoding) for cls in sink.cls_wanted} for sink in sinks})
@@ -180,6 +176,7 @@ async def _serve(
         when_full=config.journal.when_full,
         drop_bytes=config.journal.max_bytes // 16,
         feeding=_collector_off,
+        tracer=tracer,
     )
     watch_core(pipeline, counters)
     dispatchers = [
@@ -193,6 +190,7 @@ async def _serve(
             counters=counters,
             start=settings.from_,
             backoff=Backoff(settings.retry_initial_s, settings.retry_max_s),
+            tracer=tracer,
         )
         for sink, settings in zip(sinks, config.sinks, strict=True)
     ]

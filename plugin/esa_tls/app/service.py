@@ -1,6 +1,7 @@
 """What a running sidecar answers: metrics and health over HTTP, and the gRPC service."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 from esa_tls import telemetry
 from esa_tls.api.lookup import CoreLookup
@@ -94,3 +95,11 @@ def watch_core(pipeline: Pipeline, counters: Counters) -> None:
     counters.gauge(
         telemetry.OPEN_ENTRIES, lambda: sum(len(box.correlator.entries.tombstones) for box in pipeline.boxes.values()), kind="tombstone"
     )
+
+    def lags() -> Iterator[tuple[dict[str, str], float]]:
+        now_s = time.time()
+        for name, box in tuple(pipeline.boxes.items()):
+            if (newest_s := box.state.clock.time_s) is not None:
+                yield {"appliance": name}, now_s - newest_s
+
+    counters.gauges(telemetry.EVENT_TIME_LAG, lags)
