@@ -94,7 +94,8 @@ class Holding:
 
     def _hold(self, box: Box, entry: Connection, prefix: Prefix, line: Line) -> None:
         """Keep a line until its connection is decided."""
-        if not entry.held:
+        if entry.held is None:
+            entry.held = []
             held_s = float(box.state.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s
             box.holding.append((held_s, entry))
         entry.held.append(Hold(line, prefix.facts, prefix.epoch))
@@ -126,7 +127,7 @@ class Holding:
             box.holding.popleft()
 
     def _put_held(self, box: Box, entry: Connection) -> None:
-        held, entry.held = entry.held, []
+        held, entry.held = entry.held, None
         if not held:
             return
         self.held_lines -= len(held)

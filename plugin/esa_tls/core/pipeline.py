@@ -125,7 +125,7 @@ class Pipeline(Holding):
         for entry in box.correlator.holding:
             # Held lines get their whole time again.
             box.holding.append((float(kept.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s, entry))
-            self.held_lines += len(entry.held)
+            self.held_lines += len(entry.held or ())
         box.correlator.holding = []
         box.arrived_s = box.candidate_s = self.now_s
         if self.settings.starts_broken:
