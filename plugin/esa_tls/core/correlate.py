@@ -8,6 +8,7 @@ messages in `correlate_messages.py` and `correlate_attempts.py`; all change entr
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import intern
 from typing import Any, Protocol
 
 from esa_tls.core import connections
@@ -15,7 +16,7 @@ from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Connection, Leg
 from esa_tls.core.correlate_attempts import LATE_S
 from esa_tls.core.correlate_messages import MessageRules
-from esa_tls.core.entries import Entries
+from esa_tls.core.entries import Entries, of_deadline
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import failure_class
 from esa_tls.core.messages import Attempt, Message, set_result
@@ -192,8 +193,8 @@ class Correlator(MessageRules):
             entry.start_seen = True
             entry.start_s = now_s
         connections.describe(entry, peer=values.get("peer"), host=values.get("host"), port=values.get("port"))
-        entry.interface = _text(values.get("interface")) or entry.interface
-        entry.local_ip = _text(values.get("local_ip")) or entry.local_ip
+        entry.interface = _common(values.get("interface")) or entry.interface
+        entry.local_ip = _common(values.get("local_ip")) or entry.local_ip
         return entry.leg
 
     def _hat(self, fact: Fact, now_s: int) -> Leg | None:
@@ -201,14 +202,14 @@ class Correlator(MessageRules):
         if entry is None:
             return None
         values = fact.values or {}
-        policy = _text(values.get("policy"))
+        policy = _common(values.get("policy"))
         if policy is not None:
             entry.policy = policy
             entry.flow = FLOWS.get(policy.upper())
         if values.get("sender_group") is not None and not entry.gone:
             connections.describe(entry, sender_group=values["sender_group"])
-        entry.rule = _text(values.get("rule")) or entry.rule
-        entry.country = _text(values.get("country")) or entry.country
+        entry.rule = _common(values.get("rule")) or entry.rule
+        entry.country = _common(values.get("country")) or entry.country
         sbrs = values.get("sbrs")
         if isinstance(sbrs, int | float):
             entry.sbrs = float(sbrs)
@@ -315,7 +316,7 @@ class Correlator(MessageRules):
         entry.for_domain = _text(values.get("domain")) or entry.for_domain
         if entry.leg.peer is None:
             connections.describe(entry, peer=values.get("peer"), port=values.get("port"))
-        for mid in list(entry.open_mids):
+        for mid in entry.open_mids:
             message = self.entries.find_message(mid)
             if message is None:
                 continue
@@ -354,7 +355,7 @@ class Correlator(MessageRules):
         if shaky and not connections.rests_on_absence(leg):
             self._weaken(entry)
         self.settled(entry)
-        for mid in list(entry.open_mids):
+        for mid in entry.open_mids:
             message = self.entries.find_message(mid)
             if message is not None and not message.gone:
                 for attempt in message.attempts:
@@ -362,7 +363,7 @@ class Correlator(MessageRules):
                         self.emit_attempt(message, attempt, time_s)
                 self.reschedule(message)
         self.emit.connection(self.box, entry, time_s)
-        entry.open_mids = []
+        entry.open_mids = ()
         self.entries.bury(leg.kind, leg.number, entry, max(time_s, entry.last_s) + CONNECTION_TOMBSTONE_S)
         self._bound_tombstones()
 
@@ -405,7 +406,7 @@ class Correlator(MessageRules):
         counts = self.entries.open_count
         spared: tuple[str, int, int] | None = None
         while counts["I"] + counts["D"] + counts["M"] > self.max_entries:
-            due_s = self.entries.heap[0][0] if self.entries.heap else 0
+            due_s = of_deadline(self.entries.heap[0])[0] if self.entries.heap else 0
             due = self.entries.pop_due(1 << 62)
             if due is None:
                 break
@@ -466,3 +467,8 @@ class Correlator(MessageRules):
 
 def _text(value: object) -> str | None:
     return str(value) if value is not None and value != "" else None
+
+
+def _common(value: object) -> str | None:
+    """The same for texts that many connections share: kept once."""
+    return intern(str(value)) if value is not None and value != "" else None

@@ -179,7 +179,7 @@ class AttemptRules:
         attempt = messages.add_attempt(message, fact.dcid, rids, now_s, leg=entry.leg, start_seen=True)
         attempt.sequence = self.sequence
         if not entry.gone and message.number not in entry.open_mids:
-            entry.open_mids.append(message.number)
+            entry.open_mids = (*entry.open_mids, message.number)
         return entry.leg
 
     def _delivery_done(self, fact: Fact, now_s: int) -> Leg | None:
@@ -194,7 +194,7 @@ class AttemptRules:
         if attempt is None:
             attempt = messages.add_attempt(message, fact.dcid, list(fact.rids or ()), now_s, leg=entry.leg, start_seen=False)
             if not entry.gone:
-                entry.open_mids.append(message.number)
+                entry.open_mids = (*entry.open_mids, message.number)
         result = "delivered" if fact.action == "delivery-done" else "uncertain"
         for rid in fact.rids or ():
             set_result(message, attempt, rid, result, now_s)
@@ -224,7 +224,7 @@ class AttemptRules:
                 attempt = messages.add_attempt(message, fact.dcid, list(rids), now_s, leg=entry.leg, start_seen=False)
                 note_mid(entry, message.number, mail=False)
                 if not entry.gone:
-                    entry.open_mids.append(message.number)
+                    entry.open_mids = (*entry.open_mids, message.number)
             if not attempt.start_seen and not entry.mail and entry.leg.outcome == connections.FAILED:
                 result = "tls_blocked"
         elif fact.dcid is None:
@@ -325,7 +325,7 @@ class AttemptRules:
             entry = self.entries.find_connection("D", attempt.dcid)
             still_open = any(one.dcid == attempt.dcid and not one.emitted for one in message.attempts)
             if entry is not None and not entry.gone and not still_open and message.number in entry.open_mids:
-                entry.open_mids.remove(message.number)
+                entry.open_mids = tuple(mid for mid in entry.open_mids if mid != message.number)
                 if not entry.dirty:
                     entry.dirty = True
                     self.entries.dirty.append(entry)
@@ -355,4 +355,4 @@ def note_mid(entry: Connection, mid: int, *, mail: bool = True) -> None:
         if mail:
             entry.mid_count += 1
         if len(entry.mids) < 100:
-            entry.mids.append(mid)
+            entry.mids = (*entry.mids, mid)

@@ -110,8 +110,8 @@ class MessageRules(AttemptRules):
                     message.internal = True
                     message.flow = message.flow or "internal"
             return None
-        message.icid = icid
         entry = self._touch("I", icid, now_s)
+        message.icid = entry.leg.number  # the same number, but the one object
         entry.end = None if entry.end == "error" and not entry.gone else entry.end
         if not entry.gone:
             connections.mail_started(entry, now_s, self.box)
@@ -206,7 +206,7 @@ class MessageRules(AttemptRules):
             message.ever_quarantined = True
             name = str((fact.values or {}).get("quarantine", ""))
             if name not in message.quarantines and len(message.quarantines) < 100:
-                message.quarantines.append(name)
+                message.quarantines = (*message.quarantines, name)
             self.reschedule(message)
         return message.reception
 
@@ -223,9 +223,9 @@ class MessageRules(AttemptRules):
     def _leave_quarantine(message: Message, fact: Fact) -> None:
         name = (fact.values or {}).get("quarantine")
         if name in message.quarantines:
-            message.quarantines.remove(str(name))
+            message.quarantines = tuple(one for one in message.quarantines if one != name)
         elif name is None:
-            message.quarantines.clear()
+            message.quarantines = ()
 
     def _quarantine_deleted(self, fact: Fact, now_s: int) -> Leg | None:
         message = self._known(fact, now_s)
@@ -323,7 +323,7 @@ class MessageRules(AttemptRules):
         if parent is not None and not parent.gone:
             self.change(parent)
             if child.number not in parent.child_mids:
-                parent.child_mids.append(child.number)
+                parent.child_mids = (*parent.child_mids, child.number)
             if kind == "rewritten":
                 end_all(parent, "moved")
             elif kind == "split":
@@ -445,7 +445,7 @@ class MessageRules(AttemptRules):
             settle_leg(message, attempt)
         self.emit.message(self.box, message, time_s)
         tombstone_s = QUARANTINE_TOMBSTONE_S if message.ever_quarantined else MESSAGE_TOMBSTONE_S
-        message.recipients, message.child_mids, message.quarantines = [], [], []
+        message.recipients, message.child_mids, message.quarantines = [], (), ()
         message.sender = message.subject = message.message_id = message.end_reason = None
         for attempt in message.attempts:
             attempt.results, attempt.failures, attempt.response = {}, {}, None

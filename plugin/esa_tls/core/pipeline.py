@@ -32,6 +32,7 @@ from esa_tls.core.grammar import parse, shape_of
 from esa_tls.core.holding import Holding
 from esa_tls.core.ids import DIGEST_BYTES, mask, summary_id
 from esa_tls.core.line import Framing, frame
+from esa_tls.core.line_record import Leaving
 from esa_tls.core.messages import Attempt, Message
 from esa_tls.core.order import Waiting
 from esa_tls.core.prefix import Prefix, PrefixFacts, id_mask
@@ -101,6 +102,7 @@ class Pipeline(Holding):
         self.sessions: dict[int, set[str]] = {}
         self.counts: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
         self.shapes: dict[str, int] = {}
+        self.leaving: list[Leaving] = []
         self.held_lines = 0
         self.lines = 0
         self.batches = 0
@@ -123,7 +125,7 @@ class Pipeline(Holding):
         for entry in box.correlator.holding:
             # Held lines get their whole time again.
             box.holding.append((float(kept.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s, entry))
-            self.held_lines += len(entry.held)
+            self.held_lines += len(entry.held or ())
         box.correlator.holding = []
         box.arrived_s = box.candidate_s = self.now_s
         if self.settings.starts_broken:
@@ -172,6 +174,7 @@ class Pipeline(Holding):
             self.keys.append(batch.key)
         for run in batch.runs:
             self._feed_run(run, batch.session)
+        self._encode_lines()
 
     def _feed_run(self, run: Run, session: int) -> None:
         """The hot loop, flat on purpose."""
@@ -184,8 +187,8 @@ class Pipeline(Holding):
         prefixes = stream.prefixes.setdefault(run.flags, {})
         length = stream.length
         last: Prefix | None = None
-        encoders = self.encoders
-        one = encoders[0] if len(encoders) == 1 else None
+        leaving = self.leaving
+        interleaved = any(each.interleaved for each in self.encoders)
         created = self.created
         immediate = self.settings.emit_immediately
         box: Any = None  # a Box from the first line on
@@ -279,11 +282,9 @@ class Pipeline(Holding):
             if leg is not None and leg.outcome == PENDING and not immediate and correlator.connection is not None:
                 self._hold(box, correlator.connection, prefix, line)
                 continue
-            if one is not None:
-                one.line(prefix, line, leg, box.observer)
-            else:
-                for each in encoders:
-                    each.line(prefix, line, leg, box.observer)
+            leaving.append((prefix, line, leg))
+            if interleaved:
+                self._encode_lines()
         stream.length = length
 
     def _stream(self, origin: Origin) -> Stream:
@@ -404,7 +405,7 @@ class Pipeline(Holding):
         )
         if framing.host and origin.trust_host and box.state.hostname is None:
             box.state.hostname = framing.host
-            self._observer_changed(box)
+            box.observer = box.state.observer()
         prefix = Prefix(facts, box, epoch=box.state.epoch)
         if cached:
             if len(prefixes) >= MAX_PREFIXES:
@@ -436,17 +437,12 @@ class Pipeline(Holding):
         )
         return Prefix(facts, box, epoch=box.state.epoch)
 
-    def _observer_changed(self, box: Box) -> None:
-        box.observer = box.state.observer()
-        self._forget_prefixes(box)
-
     def _forget_prefixes(self, box: Box) -> None:
-        """What is cached per prefix (epoch, observer) is no longer right."""
+        """An epoch began: what is cached per prefix is no longer right."""
         box.used.clear()
         for prefixes in [known for stream in self.streams.values() for known in stream.prefixes.values()]:
             for text, prefix in list(prefixes.items()):
                 if prefix.box is box:
-                    prefix.json = prefix.forward = prefix.otlp = None  # the line that brought the change still uses it
                     del prefixes[text]
 
     # ------------------------------------------------------------------------------------------------------------------ time
@@ -598,8 +594,10 @@ class Pipeline(Holding):
         self.count("esa_tls.lines.unrecognised", shape=shape)
 
     def box_changed(self, box: Appliance) -> None:
-        """Epoch or description changed (`correlate.Emit`): what is cached per prefix is no longer right."""
-        self._observer_changed(self.boxes[box.name])
+        """Epoch or description changed (`correlate.Emit`)."""
+        own = self.boxes[box.name]
+        own.observer = box.observer()
+        self._forget_prefixes(own)
 
     # ------------------------------------------------------------------------------------------------------------- summaries
 
@@ -640,7 +638,16 @@ class Pipeline(Holding):
         key = ("esa_tls.records", (("kind", kind), ("outcome", outcome), ("direction", direction)))
         self.counts[key] = self.counts.get(key, 0) + 1
         for each in self.encoders:
+            if each.interleaved:
+                self._encode_lines()
             each.summary(kind, record, time_s)
+
+    def _encode_lines(self) -> None:
+        """Lines that have left go to the encoders."""
+        if self.leaving:
+            for each in self.encoders:
+                each.lines(self.leaving)
+            self.leaving.clear()
 
     def count(self, name: str, n: int = 1, **labels: str) -> None:
         """A telemetry increment; drained by whoever runs the pipeline."""
@@ -659,6 +666,7 @@ class Pipeline(Holding):
 
     def seal(self) -> Sealed | None:
         """Everything since the last seal, as bytes that refer to nothing alive; None if there was nothing."""
+        self._encode_lines()
         rows = [Row(cls, each.name, segments) for each in self.encoders for cls, segments in each.take()]
         puts: list[tuple[bytes, bytes]] = []
         deletes: list[bytes] = []

@@ -74,7 +74,7 @@ def connection(appliance: str, entry: Connection, *, record_id: str, time_s: int
     facts["start_seen"] = entry.start_seen
     facts["message_count"] = entry.mid_count
     if entry.mids:
-        facts["mids"] = entry.mids[:MAX_LIST]
+        facts["mids"] = list(entry.mids[:MAX_LIST])
     if entry.for_domain:
         facts["for_domain"] = entry.for_domain
     error = {name: text for name, text in (("reason", entry.error_reason), ("details", entry.error_details)) if text}
@@ -269,7 +269,7 @@ def message(appliance: str, entry: Message, *, record_id: str, time_s: int, crea
         own["parent_mid"] = entry.parent_mid
         own["child_kind"] = entry.child_kind
     if entry.child_mids:
-        own["child_mids"] = entry.child_mids[:MAX_LIST]
+        own["child_mids"] = list(entry.child_mids[:MAX_LIST])
     reception = reception_of(appliance, entry)
     if reception is not None:
         own["reception"] = reception

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 import msgspec
 
 from esa_tls.core.appliance import Appliance
-from esa_tls.core.connections import Leg
-from esa_tls.core.encode import JsonLines, Line
+from esa_tls.core.encode import JsonLines
+from esa_tls.core.line_record import Leaving, Line
 from esa_tls.core.prefix import Prefix
 from esa_tls.core.records import domain_of, iso
 from esa_tls.offline.explain_words import peer_words
@@ -162,6 +162,8 @@ class _Grid:
 class Tally(JsonLines):
     """Counts records and lines as they come out of the core."""
 
+    interleaved = True
+
     def __init__(self) -> None:
         super().__init__()
         self.records: dict[str, int] = {}
@@ -179,9 +181,12 @@ class Tally(JsonLines):
         self._ahead: dict[str, int] = {}
         self._prefix: object = None
 
-    def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
-        """Count what is odd about a line, and how far its appliance's stamps reach."""
-        del leg, observer
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        """Count what is odd about lines, and how far their appliance's stamps reach."""
+        for prefix, line, _ in leaving:
+            self._line(prefix, line)
+
+    def _line(self, prefix: Prefix, line: Line) -> None:
         if prefix is not self._prefix:
             self._prefix = prefix
             if prefix.facts.time_source == "line":
