@@ -122,11 +122,11 @@ def cli() -> None:
 @cli.command()
 @config_option
 def run(config_path: Path | None) -> int:
-    """Run the sidecar until SIGTERM or Ctrl-C; then it drains and ends."""
+    """Run the sidecar until SIGTERM or Ctrl-C; then it drains and ends. SIGHUP has it read the configuration file again."""
     config = _load(config_path)
     from esa_tls import app
 
-    return app.run(config)
+    return app.run(config, reload=None if config_path is None else lambda: _load(config_path))
 
 
 @cli.command("check-config")

@@ -79,6 +79,7 @@ SESSIONS_OPENED = "esa_tls.sessions.opened"
 SESSIONS_CLOSED = "esa_tls.sessions.closed"
 PEERS_REFUSED = "esa_tls.peers.refused"
 TLS_RELOADS = "esa_tls.tls.reloads"
+CONFIG_RELOADS = "esa_tls.config.reloads"
 FORWARD_FRAMES = "esa_tls.forward.frames"
 FORWARD_BAD_FRAMES = "esa_tls.forward.bad_frames"
 FORWARD_REFUSED_FRAMES = "esa_tls.forward.refused_frames"
@@ -156,6 +157,13 @@ METRICS: tuple[Metric, ...] = (
         "{reload}",
         ("owner", "result"),
         "Changed certificate files read again; `failed`: they could not be used and those from before stay in use.",
+    ),
+    Metric(
+        CONFIG_RELOADS,
+        COUNTER,
+        "{reload}",
+        ("result",),
+        "SIGHUPs: `applied`, or `refused` with the reason in the log; then all stays as it was.",
     ),
     Metric(FORWARD_FRAMES, COUNTER, "{frame}", ("source", "mode"), "Forward frames read, by mode (message, forward, packed, compressed)."),
     Metric(

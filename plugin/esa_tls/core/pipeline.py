@@ -115,6 +115,11 @@ class Pipeline(Holding):
 
     # ------------------------------------------------------------------------------------------------------------ appliances
 
+    def set_encodings(self, encodings: tuple[str, ...]) -> None:
+        """From the next line on encode for these. What an encoding that goes had collected since the last seal is gone with it."""
+        kept = {each.name: each for each in self.encoders}
+        self.encoders[:] = [kept.get(name) or encoder(name) for name in encodings]
+
     def _load(self, value: bytes) -> None:
         kept = _decode_appliance(value)
         box = self._box(kept)

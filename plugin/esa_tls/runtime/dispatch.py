@@ -235,6 +235,16 @@ class Dispatcher:
         """The sink's name."""
         return self._sink.name
 
+    @property
+    def sink(self) -> Sink:
+        """The sink it serves."""
+        return self._sink
+
+    @property
+    def cursor(self) -> bytes | None:
+        """The newest cursor it has handed on, durable or soon to be; None if there is none."""
+        return self._saved
+
     def status(self) -> SinkStatus:
         """How the sink is doing now."""
         return SinkStatus(self.name, self._failing, self._sequence, self.oldest_unsent_age_s())

@@ -328,6 +328,10 @@ class Intake:
         """Write a cursor soon: with the next group, or within a second."""
         self._cursors[sink] = value
 
+    def forget_cursor(self, sink: str) -> None:
+        """Do not write a cursor that was handed over for this sink: it is gone."""
+        self._cursors.pop(sink, None)
+
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Return when the letters are durable. They are taken even by a full journal, or it could never drain."""
         self._raise_if_broken()
