@@ -166,7 +166,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     - `recipients`: flow, name = posture of the recipient.
     - `results`: recipients of deliveries; flow, name = result.
     - `failures`: connections whose TLS failed; direction, name = class.
-    - `protocols`, `ciphers`: connections under TLS; direction, name as logged, `not told` if the line named none.
+    - `protocols`, `ciphers`: connections under TLS; direction, name as logged, `(not told)` if the line named none.
     """
 
     since_s: int
@@ -187,7 +187,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ranked(msgspec.Struct, frozen=True):
-    """One name of a ranking. `name` is None for what was counted without its name, as the day had too many different ones."""
+    """One name of a ranking: `(not told)`, `(no sender)` where there is none, None for what was counted without its name, as its day had
+    too many different ones."""
 
     name: str | None
     number: int
