@@ -124,6 +124,12 @@ SINK_REJECTED = "esa_tls.sink.records.rejected"
 SINK_DEAD_LETTERED = "esa_tls.sink.records.dead_lettered"
 SINK_DROPPED = "esa_tls.sink.records.dropped"
 SINK_OLDEST_UNSENT = "esa_tls.sink.oldest_unsent.age"
+STORE_SIZE = "esa_tls.store.size"
+STORE_RECORDS = "esa_tls.store.records"
+STORE_LINES = "esa_tls.store.lines"
+STORE_REMOVED = "esa_tls.store.records.removed"
+STORE_UNREADABLE = "esa_tls.store.records.unreadable"
+STORE_SET_ASIDE = "esa_tls.store.set_aside"
 API_CALLS = "esa_tls.api.calls"
 API_WATCHERS = "esa_tls.api.watchers"
 API_DROPPED = "esa_tls.api.records.dropped"
@@ -276,6 +282,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(SINK_DEAD_LETTERED, COUNTER, "{record}", ("sink", "reason"), "Refused records that are kept as dead letters."),
     Metric(SINK_DROPPED, COUNTER, "{record}", ("sink", "reason"), "Records a sink will never get, e.g. because of when_full: drop_oldest."),
     Metric(SINK_OLDEST_UNSENT, GAUGE, "s", ("sink",), "Age of the oldest record a sink has not got; 0 when it is up to date."),
+    Metric(STORE_SIZE, GAUGE, "By", (), "Bytes of the embedded store's file that hold something."),
+    Metric(STORE_RECORDS, GAUGE, "{record}", (), "Records in the embedded store now."),
+    Metric(STORE_LINES, GAUGE, "{line}", (), "Log lines in the embedded store now."),
+    Metric(
+        STORE_REMOVED, COUNTER, "{record}", ("reason",), "Records that the embedded store removed for their age or for its size (age, size)."
+    ),
+    Metric(STORE_UNREADABLE, COUNTER, "{record}", (), "Records that the embedded store could not read, and left out."),
+    Metric(STORE_SET_ASIDE, COUNTER, "{file}", (), "Times the embedded store's file was broken; it was set aside and a new one begun."),
     Metric(API_CALLS, COUNTER, "{call}", ("method", "code"), "Calls of the gRPC service that ended, by method and status."),
     Metric(API_WATCHERS, GAUGE, "{watcher}", (), "Calls that get records as they happen: `Watch`, and `Enrich` unless it wants none."),
     Metric(

@@ -187,8 +187,10 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ranked(msgspec.Struct, frozen=True):
-    """One name of a ranking: `(not told)`, `(no sender)` where there is none, None for what was counted without its name, as its day had
-    too many different ones."""
+    """One name of a ranking.
+
+    `(not told)`, `(no sender)` where there is none; None for what was counted without its name, as its day had too many different ones.
+    """
 
     name: str | None
     number: int
@@ -235,7 +237,7 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
-    """What the store holds. `bytes`: of the file that are in use; `line_bytes`: of them, the log lines. Times of the oldest and newest record."""
+    """What the store holds. `bytes`: of the file, in use; `line_bytes`: of them, log lines. Times of the oldest and newest record."""
 
     records: dict[str, int] = {}
     bytes: int = 0

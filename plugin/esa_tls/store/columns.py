@@ -7,7 +7,7 @@ from typing import NamedTuple
 from esa_tls.store.parsed import Record, Tls
 from esa_tls.store.words import DIRECTION, FAILURE, FLOW, KIND, OUTCOME, POSTURE, RESULT
 
-__all__ = ["Columns", "columns_of", "id_of", "id_text"]
+__all__ = ["Columns", "columns_of", "id_of"]
 
 
 class Columns(NamedTuple):

@@ -16,6 +16,8 @@ from esa_tls.store.terms import KEY_BYTES
 __all__ = ["PART_AGE_S", "PART_BLOCKS", "PART_RECORDS", "Part", "begin", "dictionary_of", "load", "save", "seal"]
 
 PART_RECORDS: Final = 16_384
+FIRST_RECORDS: Final = 2_048
+"""The same while there is no dictionary, which is trained on a full part."""
 PART_BLOCKS: Final = 32_768
 """A part with so many records or blocks takes no more; places in it have 16 bits."""
 PART_AGE_S: Final = 86_400
@@ -53,6 +55,8 @@ class Part(msgspec.Struct, gc=False):
         """Whether what comes belongs into another part."""
         if self.next_n == self.base_n and self.next_block == self.base_block:
             return False
+        if self.dictionary is None:
+            max_records = min(max_records, FIRST_RECORDS)
         return (
             self.next_n - self.base_n >= max_records
             or self.next_block - self.base_block >= PART_BLOCKS

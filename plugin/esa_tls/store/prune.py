@@ -54,7 +54,9 @@ class Pruner:
 
     def used_bytes(self) -> int:
         """Bytes of the file that hold something."""
-        pages, free, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+        pages, free, size = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
         return int((pages - free) * size)
 
     def step(self, now_s: int) -> Outcome:

@@ -105,8 +105,8 @@ def _delivery(record: Record, found: list[tuple[Cell, int]]) -> None:
     found.append(((_MAIL, _OUTBOUND, flow, tls.outcome, _CLEAR[tls.in_clear]), 1))
     if tls.in_clear:
         addresses = [] if own.envelope is None else own.envelope.to
-        for domain in [domain_of(address) or "" for address in addresses] or [""]:
-            found.append(((_OUT_DOMAINS, _OUTBOUND, 0, _name(domain, "not told"), ""), 1))
+        domains = [domain_of(address) or "" for address in addresses] or [""]
+        found += [((_OUT_DOMAINS, _OUTBOUND, 0, _name(domain, "not told"), ""), 1) for domain in domains]
         peer = "" if record.destination is None else record.destination.name()
         found.append(((_OUT_PEERS, _OUTBOUND, 0, _name(peer, "not told"), ""), rids))
 

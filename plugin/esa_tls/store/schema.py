@@ -125,7 +125,9 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
         StoreTooNew, StoreUnreadable: as above. sqlite3.Error.
     """
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
     except sqlite3.OperationalError:
         if path.exists():
             raise

@@ -12,7 +12,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import time
@@ -35,8 +34,6 @@ from esa_tls.store.schema import open_for_writing
 from esa_tls.store.terms import key_of, terms_of
 
 __all__ = ["Limits", "Numbers", "Writer"]
-
-log = logging.getLogger(__name__)
 
 PIECE_RECORDS: Final = 4_096
 MAX_WORDS: Final = 4_096
@@ -62,7 +59,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Numbers(msgspec.Struct, frozen=True):
-    """The writer in numbers. `removed`: records since it was opened, by reason."""
+    """The writer in numbers. `unreadable`, `removed`: records left out and removed since it was opened, with the reason."""
 
     position: int
     bytes: int
@@ -70,6 +67,7 @@ class Numbers(msgspec.Struct, frozen=True):
     records: int
     lines: int
     unreadable: int
+    unreadable_because: str
     removed: dict[str, int]
 
 
@@ -86,6 +84,7 @@ class Writer:
     ) -> None:
         self.path = path
         self.unreadable = 0
+        self.unreadable_because = ""
         self._limits = limits
         self._now_s = now_s
         self._part_records = part_records
@@ -247,9 +246,8 @@ class Writer:
             return found
 
     def _count_unreadable(self, error: Exception) -> None:
-        if not self.unreadable:
-            log.warning("The store leaves out a record that it cannot read.", extra={"error": str(error)[:200]})
         self.unreadable += 1
+        self.unreadable_because = str(error)[:200]
 
     def _part_for(self, now_s: int) -> Part:
         """The part that takes what comes."""
@@ -267,19 +265,18 @@ class Writer:
     # -- records -------------------------------------------------------------------------------------------------------------------
     def _file(self, part: Part, records: list[Filed], cells: Cells, now_s: int) -> None:
         connection = self._db()
-        before = connection.total_changes
+        rows = self._rows(records)
         connection.execute("SAVEPOINT piece")
-        self._insert(part, records)
-        if connection.total_changes - before != len(records):
+        if not self._insert(part, rows):
             connection.execute("ROLLBACK TO piece")
             known = connection.execute(
-                "SELECT id_s, id_hash FROM record WHERE (id_s, id_hash) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') "
-                "FROM json_each(?))",
+                "SELECT id_s, id_hash FROM record WHERE (id_s, id_hash) IN "
+                "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))",
                 (msgspec.json.encode([(one[2].id_s, one[2].id_hash) for one in records]).decode(),),
             )
             there = set(known)
             records = [one for one in records if (one[2].id_s, one[2].id_hash) not in there]
-            self._insert(part, records)
+            self._insert(part, self._rows(records))
         connection.execute("RELEASE piece")
         if not records:
             return
@@ -304,13 +301,20 @@ class Writer:
         part.next_n, part.stored_s = n + len(records), now_s
         parts.save(connection, part)
 
-    def _insert(self, part: Part, records: list[Filed]) -> None:
-        n = part.next_n
-        rows = []
-        for at, (_, _, columns) in enumerate(records):
-            row = (n + at, *columns)
-            rows.append((*row[:5], self._appliance(columns.appliance), *row[6:-2], self._word(columns.protocol), self._word(columns.cipher)))
-        self._db().executemany(_INSERT, rows)
+    def _rows(self, records: list[Filed]) -> list[tuple[int | None, ...]]:
+        """The columns with numbers for appliances and words, which are given before anything can be rolled back."""
+        appliance, word = self._appliance, self._word
+        return [
+            (*columns[:4], appliance(columns.appliance), *columns[5:-2], word(columns.protocol), word(columns.cipher))
+            for _, _, columns in records
+        ]
+
+    def _insert(self, part: Part, rows: list[tuple[int | None, ...]]) -> bool:
+        """Whether all of them were new; if not, the caller takes it back."""
+        connection = self._db()
+        before = connection.total_changes
+        connection.executemany(_INSERT, [(part.next_n + at, *row) for at, row in enumerate(rows)])
+        return connection.total_changes - before == len(rows)
 
     def _appliance(self, name: str) -> int:
         ident = self._appliances.get(name)
@@ -408,5 +412,12 @@ class Writer:
             "FROM part"
         ).fetchone()
         return Numbers(
-            self._position, self._pruner.used_bytes(), kept[2], kept[0], kept[1], self.unreadable, dict(self._pruner.removed)
+            self._position,
+            self._pruner.used_bytes(),
+            kept[2],
+            kept[0],
+            kept[1],
+            self.unreadable,
+            self.unreadable_because,
+            dict(self._pruner.removed),
         )
