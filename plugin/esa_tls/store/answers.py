@@ -76,7 +76,8 @@ class Page(msgspec.Struct, frozen=True):
     """Hits, the latest first. `next`: give it as `after` for the following page, None if there is none; it stays good while records come.
 
     `incomplete`: the time for one question was used up before the page was full; `next` goes on from there.
-    `understood`: as what the text was taken, e.g. ("mid", "icid"), for the page to say so.
+    `understood`: as what the text was taken, for the page to say so: of `record`, `mid`, `icid`, `dcid`,
+    `sender`, `recipient`, `domain`, `ip`, `message_id`.
     """
 
     hits: list[Hit] = []

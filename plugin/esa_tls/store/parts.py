@@ -13,7 +13,18 @@ import msgspec
 from esa_tls.store.packing import MAX_SAMPLES, Packer, train
 from esa_tls.store.terms import KEY_BYTES
 
-__all__ = ["PART_AGE_S", "PART_BLOCKS", "PART_RECORDS", "Part", "begin", "dictionary_of", "load", "save", "seal"]
+__all__ = [
+    "PART_AGE_S",
+    "PART_BLOCKS",
+    "PART_RECORDS",
+    "Part",
+    "begin",
+    "dictionary_of",
+    "load",
+    "save",
+    "seal",
+    "sort_fresh",
+]
 
 PART_RECORDS: Final = 16_384
 FIRST_RECORDS: Final = 2_048
@@ -22,6 +33,8 @@ PART_BLOCKS: Final = 32_768
 """A part with so many records or blocks takes no more; places in it have 16 bits."""
 PART_AGE_S: Final = 86_400
 """A part that was begun so long ago takes no more: what it holds is removed together."""
+RUN_KEYS: Final = 8_192
+"""So many fresh keys become a sorted run."""
 RETRAIN_PARTS: Final = 64
 """So many parts share a dictionary."""
 
@@ -103,9 +116,45 @@ def dictionary_of(connection: sqlite3.Connection, ident: int | None) -> bytes | 
     return None if found is None else found[0]
 
 
+def runs(connection: sqlite3.Connection) -> int:
+    """How many runs the part that is being filled has: they are called -1, -2, ..."""
+    lowest = connection.execute("SELECT min(run) FROM posting").fetchone()[0]
+    return max(0, -(lowest or 0))
+
+
+def fresh_keys(connection: sqlite3.Connection) -> int:
+    """How many keys are not sorted yet."""
+    return int(connection.execute("SELECT ifnull(sum(length(keys)), 0) FROM fresh").fetchone()[0]) // KEY_BYTES
+
+
+def sort_fresh(connection: sqlite3.Connection, part: Part) -> None:
+    """Make a run of the fresh keys."""
+    places: dict[bytes, bytearray] = {}
+    _gather_fresh(connection, part, places)
+    _write(connection, -1 - runs(connection), places)
+
+
 def seal(connection: sqlite3.Connection, part: Part) -> None:
     """Give a part its index, and sometimes make a dictionary for those to come."""
     places: dict[bytes, bytearray] = {}
+    for key, found in connection.execute("SELECT key, places FROM posting WHERE run < 0 ORDER BY run DESC"):
+        known = places.get(key)
+        if known is None:
+            places[key] = bytearray(found)
+        else:
+            known += found
+    _gather_fresh(connection, part, places)
+    connection.execute("DELETE FROM posting WHERE run < 0")
+    _write(connection, part.id, places)
+    part.sealed = 1
+    save(connection, part)
+    newest = connection.execute("SELECT max(id) FROM dictionary").fetchone()[0]
+    if newest is None or part.id - newest >= RETRAIN_PARTS:
+        _learn(connection, part)
+
+
+def _gather_fresh(connection: sqlite3.Connection, part: Part, places: dict[bytes, bytearray]) -> None:
+    """Key -> places of everything fresh, behind what is there."""
     for is_block, base in ((0, part.base_n), (1, part.base_block)):
         for n, keys in connection.execute("SELECT n, keys FROM fresh WHERE block = ? ORDER BY n", (is_block,)):
             place = (n - base).to_bytes(2, "little")
@@ -116,13 +165,11 @@ def seal(connection: sqlite3.Connection, part: Part) -> None:
                     places[key] = bytearray(place)
                 else:
                     found += place
-    connection.executemany("REPLACE INTO posting VALUES (?, ?, ?)", ((part.id, key, places[key]) for key in sorted(places)))
+
+
+def _write(connection: sqlite3.Connection, run: int, places: dict[bytes, bytearray]) -> None:
+    connection.executemany("INSERT INTO posting VALUES (?, ?, ?)", ((run, key, places[key]) for key in sorted(places)))
     connection.execute("DELETE FROM fresh")
-    part.sealed = 1
-    save(connection, part)
-    newest = connection.execute("SELECT max(id) FROM dictionary").fetchone()[0]
-    if newest is None or part.id - newest >= RETRAIN_PARTS:
-        _learn(connection, part)
 
 
 def _learn(connection: sqlite3.Connection, part: Part) -> None:

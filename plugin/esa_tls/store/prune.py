@@ -104,9 +104,9 @@ class Pruner:
             elif part.gone_block < part.next_block:
                 self._remove_blocks(part)
             elif (last := self._posting_after(part)) is not None:
-                connection.execute("DELETE FROM posting WHERE part = ? AND key <= ?", (part.id, last))
+                connection.execute("DELETE FROM posting WHERE run = ? AND key <= ?", (part.id, last))
             else:
-                connection.execute("DELETE FROM posting WHERE part = ?", (part.id,))
+                connection.execute("DELETE FROM posting WHERE run = ?", (part.id,))
                 connection.execute("DELETE FROM part WHERE id = ?", (part.id,))
                 connection.execute("DELETE FROM dictionary WHERE id NOT IN (SELECT dictionary FROM part WHERE dictionary IS NOT NULL) "
                                    "AND id < (SELECT max(id) FROM dictionary)")  # fmt: skip
@@ -114,7 +114,7 @@ class Pruner:
 
     def _posting_after(self, part: Part) -> bytes | None:
         found = self._connection.execute(
-            "SELECT key FROM posting WHERE part = ? ORDER BY key LIMIT 1 OFFSET ?", (part.id, STEP_POSTINGS)
+            "SELECT key FROM posting WHERE run = ? ORDER BY key LIMIT 1 OFFSET ?", (part.id, STEP_POSTINGS)
         ).fetchone()
         return None if found is None else found[0]
 

@@ -1,13 +1,15 @@
 """The store's file: its tables, its version, and how it is opened.
 
 Records are filed in parts of some thousands, by arrival, and a part is the unit of everything that would be costly one by one: its index
-is written once, in order, when it is full (`posting`); until then each record's keys lie beside it (`fresh`). A part is what retention
-removes. So nothing is ever written into the middle of a large tree but the two small indexes of `record`, which grow at their ends.
+is written once, in order, when it is full (`posting`). Until then the keys of the latest records lie beside them (`fresh`) and are searched
+through; every some thousand of them are sorted into a run of their own (`posting` with a run below 0), and the runs become the part's
+index. A part is what retention removes. So nothing is ever written into the middle of a large tree but the two small indexes of
+`record`, which grow at their ends.
 
 - `part`: numbers of its records (`base_n`, up to before `next_n`) and blocks of lines; from when to when its records are (`first_s`,
   `last_s`, event time) and when they were stored; which of its first records and blocks are gone already (`gone_n`, `gone_block`).
 - `record`: the columns, `body`: the record as JSON, compressed with the part's dictionary, which was trained on records of this site.
-- `posting`: (part, key) -> places, each 2 bytes, little endian: number of a record minus `base_n`, of a block minus `base_block`.
+- `posting`: (part or run, key) -> places, each 2 bytes, little endian: number of a record minus `base_n`, of a block minus `base_block`.
 - `block`: log lines, compressed (`blocks.py`). `rollup`: the numbers of `rollup.py`. `gap`: what the store was not given.
 - `meta`: `token` and `position` say up to which row of which journal everything is in here; they change with the rows, in one transaction.
 
@@ -53,7 +55,7 @@ _FIRST: Final = (
     "CREATE TABLE body (n INTEGER PRIMARY KEY, packed BLOB NOT NULL)",
     "CREATE TABLE block (n INTEGER PRIMARY KEY, packed BLOB NOT NULL)",
     "CREATE TABLE fresh (block INTEGER NOT NULL, n INTEGER NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (block, n)) WITHOUT ROWID",
-    "CREATE TABLE posting (part INTEGER NOT NULL, key BLOB NOT NULL, places BLOB NOT NULL, PRIMARY KEY (part, key)) WITHOUT ROWID",
+    "CREATE TABLE posting (run INTEGER NOT NULL, key BLOB NOT NULL, places BLOB NOT NULL, PRIMARY KEY (run, key)) WITHOUT ROWID",
     """CREATE TABLE rollup (
         grain INTEGER NOT NULL, series INTEGER NOT NULL, start_s INTEGER NOT NULL, appliance INTEGER NOT NULL,
         direction INTEGER NOT NULL, flow INTEGER NOT NULL, name TEXT NOT NULL, clear TEXT NOT NULL,

@@ -19,7 +19,7 @@ from esa_tls.store import words
 from esa_tls.store.answers import Filter, Found, Hit, Page, Tally
 from esa_tls.store.columns import id_of
 from esa_tls.store.parts import Part
-from esa_tls.store.terms import Question, address_term, failure_term, message_id_term, number_term, question_of, result_term
+from esa_tls.store.terms import Question, failure_term, message_id_term, number_term, question_of, recipient_term, result_term
 from esa_tls.store.view import Interrupted, View
 
 __all__ = ["lookup", "search", "tally"]
@@ -143,9 +143,7 @@ def _exact(view: View, wanted: Wanted) -> list[Hit]:
 
 
 def _hit(view: View, n: int, groups: list[tuple[str, ...]]) -> Hit | None:
-    if not all(view.has(n, group) for group in groups):
-        return None
-    record = view.record(n)
+    record = view.record_with(n, groups)
     if record is None:
         return None
     time_s = view.connection.execute("SELECT time_s FROM record WHERE n = ?", (n,)).fetchone()[0]
@@ -230,7 +228,7 @@ def _in_part(view: View, wanted: Wanted, part: Part, before: Place, limit: int) 
         return []
     where, values = _row_conditions(wanted)
     return view.connection.execute(
-        f"SELECT time_s, n FROM record WHERE n IN (SELECT value FROM json_each(?)){where} "  # noqa: S608
+        f"SELECT time_s, n FROM record NOT INDEXED WHERE n IN (SELECT value FROM json_each(?)){where} "  # noqa: S608
         "AND time_s <= ? AND (time_s < ? OR n < ?) ORDER BY time_s DESC, n DESC LIMIT ?",
         (msgspec.json.encode(sorted(chosen)).decode(), *values, before[0], *before, limit),
     ).fetchall()
@@ -282,7 +280,7 @@ def tally(view: View, filter_: Filter) -> list[Tally]:
         else:
             scope, keys = "n >= ? AND n < ?", [part.gone_n, part.next_n]  # type: ignore[list-item]
         rows = view.connection.execute(
-            f"SELECT count(*), {columns} FROM record WHERE {scope}{where} "  # noqa: S608
+            f"SELECT count(*), {columns} FROM record NOT INDEXED WHERE {scope}{where} "  # noqa: S608
             f"GROUP BY {columns}",
             (*keys, *values),
         )
@@ -317,7 +315,7 @@ def lookup(view: View, by: str, value: int | str, *, appliance: str | None, epoc
     if by in _KIND_OF:
         term = number_term(by[0].upper(), int(value))
     else:
-        term = message_id_term(str(value)) if by == "message_id" else address_term(str(value))
+        term = message_id_term(str(value)) if by == "message_id" else recipient_term(str(value))
     found: list[dict[str, Any]] = []
     for part in reversed(view.parts):
         candidates = sorted(view.records_in(part, [term]), reverse=True)
@@ -325,7 +323,7 @@ def lookup(view: View, by: str, value: int | str, *, appliance: str | None, epoc
             continue
         kind = _KIND_OF.get(by, words.MESSAGE)
         rows = view.connection.execute(
-            "SELECT n, appliance, epoch FROM record WHERE kind = ? AND n IN (SELECT value FROM json_each(?)) ORDER BY n DESC",
+            "SELECT n, appliance, epoch FROM record NOT INDEXED WHERE kind = ? AND n IN (SELECT value FROM json_each(?)) ORDER BY n DESC",
             (kind, msgspec.json.encode(candidates).decode()),
         ).fetchall()
         for n, whose, of_epoch in rows:
@@ -346,5 +344,5 @@ def _fits(record: dict[str, Any], by: str, value: int | str) -> bool:
     if by == "message_id":
         known = record.get("email", {}).get("message_id")
         return known is not None and message_id_term(known) == message_id_term(str(value))
-    wanted = address_term(str(value))
-    return any(address_term(address) == wanted for address in own.get("envelope", {}).get("to", ()))
+    wanted = recipient_term(str(value))
+    return any(recipient_term(address) == wanted for address in own.get("envelope", {}).get("to", ()))

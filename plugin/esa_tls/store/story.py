@@ -125,8 +125,8 @@ def _about(view: View, appliance: str, epoch: int, by: str, number: int, *, limi
         if not candidates:
             continue
         rows = view.connection.execute(
-            f"SELECT n, kind FROM record WHERE n IN (SELECT value FROM json_each(?)) AND appliance = ? AND epoch = ? AND {by} = ? "  # noqa: S608
-            "ORDER BY n",
+            "SELECT n, kind FROM record NOT INDEXED WHERE n IN (SELECT value FROM json_each(?)) "  # noqa: S608
+            f"AND appliance = ? AND epoch = ? AND {by} = ? ORDER BY n",
             (msgspec.json.encode(sorted(candidates)).decode(), whose, epoch, number),
         ).fetchall()
         for n, kind in rows:

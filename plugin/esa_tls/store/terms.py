@@ -18,7 +18,19 @@ import xxhash
 from esa_tls.core.records import domain_of
 from esa_tls.store.parsed import End, Record
 
-__all__ = ["KEY_BYTES", "Question", "address_term", "entry_term", "key_of", "message_id_term", "number_term", "question_of", "terms_of"]
+__all__ = [
+    "KEY_BYTES",
+    "Question",
+    "entry_term",
+    "failure_term",
+    "key_of",
+    "message_id_term",
+    "number_term",
+    "question_of",
+    "recipient_term",
+    "result_term",
+    "terms_of",
+]
 
 KEY_BYTES: Final = 6
 MAX_LABELS: Final = 6
@@ -46,9 +58,14 @@ def message_id_term(text: str) -> str:
     return f"<{text.strip().removeprefix('<').removesuffix('>')}"
 
 
-def address_term(text: str) -> str:
-    """A mail address."""
+def recipient_term(text: str) -> str:
+    """A mail address that mail went to."""
     return f"@{text.strip().removeprefix('<').removesuffix('>').lower()}"
+
+
+def sender_term(text: str) -> str:
+    """A mail address that mail came from."""
+    return f"S{text.strip().removeprefix('<').removesuffix('>').lower()}"
 
 
 @lru_cache(maxsize=16384)
@@ -86,8 +103,12 @@ def terms_of(record: Record) -> set[str]:
         found.add(message_id_term(record.email.message_id))
     envelope = own.envelope
     if envelope is not None:
-        for address in (envelope.from_, *envelope.to) if envelope.from_ else envelope.to:
-            found.add(address_term(address))
+        if envelope.from_:
+            found.add(sender_term(envelope.from_))
+            if domain := domain_of(envelope.from_):
+                found.update(domain_terms(domain))
+        for address in envelope.to:
+            found.add(recipient_term(address))
             if domain := domain_of(address):
                 found.update(domain_terms(domain))
     if own.record == "connection":
@@ -174,7 +195,8 @@ def question_of(text: str) -> Question:
     bare = text.removeprefix("<").removesuffix(">")
     local, at, domain = bare.rpartition("@")
     if at and local and domain:
-        terms["address"] = address_term(bare)
+        terms["sender"] = sender_term(bare)
+        terms["recipient"] = recipient_term(bare)
         terms["message_id"] = message_id_term(bare)
     else:
         if names := domain_terms((domain if at else bare).lstrip("@.")):

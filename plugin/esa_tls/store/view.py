@@ -80,6 +80,7 @@ class View:
         self.connection = reading.connection
         self.parts: list[Part] = parts.load(reading.connection)
         self._reading = reading
+        self._runs = [-1 - at for at in range(parts.runs(reading.connection))]
         self._bases = [part.base_n for part in self.parts]
         self._names: dict[int, str] | None = None
         self._words: dict[int, str] | None = None
@@ -104,7 +105,7 @@ class View:
 
     # -- the index -------------------------------------------------------------------------------------------------------------------
     def records_in(self, part: Part, terms: Iterable[str]) -> set[int]:
-        """Numbers of a part's records that one of the terms finds. Some may not have it: see `has`."""
+        """Numbers of a part's records that one of the terms finds. Some may not have it: see `record_with`."""
         return {n for n in self._places(part, terms, is_block=False, base=part.base_n) if n >= part.gone_n}
 
     def blocks_in(self, part: Part, terms: Iterable[str]) -> set[int]:
@@ -113,15 +114,16 @@ class View:
 
     def _places(self, part: Part, terms: Iterable[str], *, is_block: bool, base: int) -> set[int]:
         found: set[int] = set()
+        runs = [part.id] if part.sealed else self._runs
         for key in {key_of(term) for term in terms}:
-            if part.sealed:
-                row = self.connection.execute("SELECT places FROM posting WHERE part = ? AND key = ?", (part.id, key)).fetchone()
+            for run in runs:
+                row = self.connection.execute("SELECT places FROM posting WHERE run = ? AND key = ?", (run, key)).fetchone()
                 if row is not None:
                     places = array("H", row[0])
                     if sys.byteorder == "big":
                         places.byteswap()
                     found.update([base + place for place in places])
-            else:
+            if not part.sealed:
                 rows = self.connection.execute(
                     "SELECT n, keys FROM fresh WHERE block = ? AND n >= ? AND instr(keys, ?) > 0", (int(is_block), base, key)
                 )
@@ -145,10 +147,16 @@ class View:
         raw = self.raw(n)
         return None if raw is None else _decode_any(raw)
 
-    def has(self, n: int, terms: Iterable[str]) -> bool:
-        """Whether a record really has one of the terms."""
+    def record_with(self, n: int, groups: Iterable[Iterable[str]]) -> dict[str, Any] | None:
+        """A record that really has a term of each group; None if it is gone, or has not."""
         raw = self.raw(n)
-        return raw is not None and not terms_of(_decode_record(raw)).isdisjoint(terms)
+        if raw is None:
+            return None
+        if groups:
+            known = terms_of(_decode_record(raw))
+            if any(known.isdisjoint(group) for group in groups):
+                return None
+        return _decode_any(raw)
 
     def by_id(self, id_s: int, id_hash: int) -> int | None:
         """The number of the record with this id."""

@@ -31,7 +31,7 @@ from esa_tls.store.parts import Part
 from esa_tls.store.prune import Pruner
 from esa_tls.store.rollup import DAY_S, HOUR_S, MAX_NAMES, NAMED, cells_of
 from esa_tls.store.schema import open_for_writing
-from esa_tls.store.terms import key_of, terms_of
+from esa_tls.store.terms import KEY_BYTES, key_of, terms_of
 
 __all__ = ["Limits", "Numbers", "Writer"]
 
@@ -100,6 +100,7 @@ class Writer:
         self._packer_of: int | None = None
         self._appliances: dict[str, int] = {}
         self._words: dict[str, int] = {"": 0}
+        self._fresh = 0
         self._names: dict[tuple[int, int], set[str]] = {}
 
     # -- life ----------------------------------------------------------------------------------------------------------------------
@@ -140,6 +141,7 @@ class Writer:
         self._token, self._position = meta.get("token", b""), meta.get("position", 0)
         self._appliances = {name: ident for ident, name in connection.execute("SELECT id, name FROM appliance")}
         self._words |= {text: ident for ident, text in connection.execute("SELECT id, text FROM word")}
+        self._fresh = parts.fresh_keys(connection)
         newest = parts.load(connection)[-1:]
         if newest and not newest[0].sealed:
             self._use(newest[0])
@@ -253,14 +255,25 @@ class Writer:
         """The part that takes what comes."""
         part = self._part
         if part is not None and part.is_full(now_s, max_records=self._part_records):
-            parts.seal(self._db(), part)
-            parts.remember_numbers(self._db(), part)
+            self._seal(part)
             self._use(parts.begin(self._db(), part, now_s))
         elif part is None:
             newest = parts.load(self._db())[-1:]
             self._use(parts.begin(self._db(), newest[0] if newest else None, now_s))
         assert self._part is not None
         return self._part
+
+    def _seal(self, part: Part) -> None:
+        parts.seal(self._db(), part)
+        parts.remember_numbers(self._db(), part)
+        self._fresh = 0
+
+    def _sort(self, part: Part, new_keys: int) -> None:
+        """Count fresh keys, and sort them when there are enough."""
+        self._fresh += new_keys
+        if self._fresh >= parts.RUN_KEYS:
+            parts.sort_fresh(self._db(), part)
+            self._fresh = 0
 
     # -- records -------------------------------------------------------------------------------------------------------------------
     def _file(self, part: Part, records: list[Filed], cells: Cells, now_s: int) -> None:
@@ -283,10 +296,8 @@ class Writer:
         n = part.next_n
         pack = self._packer.pack
         connection.executemany("INSERT INTO body VALUES (?, ?)", [(n + at, pack(raw)) for at, (_, raw, _) in enumerate(records)])
-        connection.executemany(
-            "INSERT INTO fresh VALUES (0, ?, ?)",
-            [(n + at, b"".join([key_of(term) for term in terms_of(record)])) for at, (record, _, _) in enumerate(records)],
-        )
+        keys = [(n + at, b"".join([key_of(term) for term in terms_of(record)])) for at, (record, _, _) in enumerate(records)]
+        connection.executemany("INSERT INTO fresh VALUES (0, ?, ?)", keys)
         for record, _, columns in records:
             hour_s = columns.time_s - columns.time_s % HOUR_S
             appliance = self._appliances[columns.appliance]
@@ -300,6 +311,7 @@ class Writer:
         part.last_s = max(times) if part.last_s is None else max(part.last_s, *times)
         part.next_n, part.stored_s = n + len(records), now_s
         parts.save(connection, part)
+        self._sort(part, sum(len(found) for _, found in keys) // KEY_BYTES)
 
     def _rows(self, records: list[Filed]) -> list[tuple[int | None, ...]]:
         """The columns with numbers for appliances and words, which are given before anything can be rolled back."""
@@ -347,6 +359,7 @@ class Writer:
         part.line_bytes += len(block.packed)
         part.stored_s = now_s
         parts.save(connection, part)
+        self._sort(part, len(block.keys) // KEY_BYTES)
 
     def _roll(self, cells: Cells, now_s: int) -> None:
         rolled: dict[tuple[int, int, int, int, int, int, str, str], int] = {}
@@ -397,8 +410,7 @@ class Writer:
             if part is None:
                 return False
             with self._transaction():
-                parts.seal(self._db(), part)
-                parts.remember_numbers(self._db(), part)
+                self._seal(part)
             self._part = None
             return True
         return outcome == "more"
