@@ -265,11 +265,15 @@ def explain(
 @cli.command()
 @reading_options
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Length of the rankings.")
-def report(files: tuple[str, ...], *, top: int, **reading: Any) -> int:
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write one self-contained page instead, with charts."
+)
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the main chart as a picture instead.")
+def report(files: tuple[str, ...], *, top: int, html: Path | None, png: Path | None, **reading: Any) -> int:
     """Summarise log FILES: TLS outcomes, protocols, failures, and who sent or got mail in clear."""
     from esa_tls.offline import report as reporting
 
-    return reporting.run(files, out=_stdout(), console=_progress(), top=top, **reading)
+    return reporting.run(files, out=_stdout(), console=_progress(), top=top, html=html, png=png, **reading)
 
 
 @cli.command()

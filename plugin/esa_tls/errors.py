@@ -96,3 +96,7 @@ class StoreUnreadable(StoreError):
 
 class StoreBusy(StoreError):
     """A question to the store took too long: ask for less, or later."""
+
+
+class ChartsMissing(EsaTlsError):
+    """Pictures were asked for, and the extra that draws them is not installed. Says how to get it."""

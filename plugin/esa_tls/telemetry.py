@@ -286,7 +286,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(STORE_RECORDS, GAUGE, "{record}", (), "Records in the embedded store now."),
     Metric(STORE_LINES, GAUGE, "{line}", (), "Log lines in the embedded store now."),
     Metric(
-        STORE_REMOVED, COUNTER, "{record}", ("reason",), "Records that the embedded store removed for their age or for its size (age, size)."
+        STORE_REMOVED,
+        COUNTER,
+        "{record}",
+        ("reason",),
+        "Records that the embedded store removed for their age or for its size (age, size).",
     ),
     Metric(STORE_UNREADABLE, COUNTER, "{record}", (), "Records that the embedded store could not read, and left out."),
     Metric(STORE_SET_ASIDE, COUNTER, "{file}", (), "Times the embedded store's file was broken; it was set aside and a new one begun."),
