@@ -60,7 +60,7 @@ def picture(report: Report) -> bytes:
     """The first chart, as PNG. Raises ChartsMissing."""
     render.require()
     first = next(charts(report), None)
-    spec = specs.shares({}, title="No mail in this log") if first is None else first.spec["light"]
+    spec = specs.ranking([Bar("mail", 0)], title="No mail in this log", unit="messages") if first is None else first.spec["light"]
     return render.png(spec)
 
 
