@@ -86,9 +86,10 @@ class NodePeers(msgspec.Struct, frozen=True):
 COLLECTOR = GoPeer("collector")
 GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
+DEPLOYING = GoPeer("deploying", (".", "sigs.k8s.io/kustomize/kustomize/v5"))
 NODE = NodePeers()
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:

@@ -34,6 +34,10 @@ FLUENT_FORWARD_GO = "IBM/fluent-forward-go"
 FLUENT_LOGGER_NODE = "@fluent-org/logger, npm"
 OTLP_PYTHON = "OTLP exporters, Python"
 GRPCURL = "grpcurl"
+COMPOSE = "compose-go"
+BUILDKIT = "BuildKit's Dockerfile linter"
+KUSTOMIZE = "kustomize"
+SYSTEMD_ANALYZE = "systemd-analyze"
 
 PEERS = (
     COLLECTOR,
@@ -43,6 +47,10 @@ PEERS = (
     FLUENT_LOGGER_NODE,
     OTLP_PYTHON,
     GRPCURL,
+    COMPOSE,
+    BUILDKIT,
+    KUSTOMIZE,
+    SYSTEMD_ANALYZE,
     "rsyslog",
     "syslog-ng",
     "logger",
