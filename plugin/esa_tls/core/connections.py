@@ -46,8 +46,6 @@ class Leg(msgspec.Struct, array_like=True, dict=True):
     json: ClassVar[Any] = None
     forward: ClassVar[Any] = None
     otlp: ClassVar[Any] = None
-    parts: ClassVar[Any] = None
-    peer_end: ClassVar[Any] = None
 
     def in_clear(self) -> bool | None:
         """Whether mail started on this leg goes in clear text; None = unknown."""

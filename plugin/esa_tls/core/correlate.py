@@ -14,13 +14,16 @@ from typing import Any, Protocol
 from esa_tls.core import connections
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Connection, Leg
-from esa_tls.core.correlate_attempts import LATE_S
 from esa_tls.core.correlate_messages import MessageRules
 from esa_tls.core.entries import Entries, of_deadline
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import failure_class
 from esa_tls.core.messages import Attempt, Message, set_result
+from esa_tls.core.records import ACTIONS
 from esa_tls.core.state import State
+
+LATE_S = 300
+"""A line stamped further behind the clock than this counts as heard of now."""
 
 CONNECTION_TIMEOUT_S = 900
 CONNECTION_TOMBSTONE_S = 3600
@@ -50,8 +53,9 @@ class Emit(Protocol):
 class Correlator(MessageRules):
     """The state machine of one appliance.
 
-    After `apply`: `connection` is the connection the line names, if it names one; `late` says the line came after its summary left;
-    `contradicted` that it contradicts a decision already taken; `decided` holds connections decided by this line.
+    After `apply`: `connection` is the connection the line names, if it names one. `news` says that there is more: `late`, the line came
+    after its summary left; `contradicted`, it contradicts a decision already taken; `decided` holds connections decided by this line; or
+    an epoch has begun. Whoever heeds them takes them back.
     """
 
     def __init__(self, box: Appliance, state: State, emit: Emit, *, max_entries: int = 5_000_000, max_tombstones: int = 500_000) -> None:
@@ -64,12 +68,16 @@ class Correlator(MessageRules):
         self.holding = self.entries.load()
         """Connections that lines were held for when the state was written."""
         self.connection: Connection | None = None
+        self.news = False
         self.late = False
         self.contradicted = False
         self.decided: list[Connection] = []
+        self.heard_s = 0
+        """When entries named by the line were heard of (`note_time`)."""
         self.sequence = 0
         self.lossy = False
         self.handlers: dict[str, Callable[[Fact, int], Leg | None]] = {
+            **dict.fromkeys(ACTIONS, self._other),
             "connection-opened": self._opened,
             "hat-decided": self._hat,
             "reputation-scored": self._hat,
@@ -94,19 +102,20 @@ class Correlator(MessageRules):
     def apply(self, fact: Fact, now_s: int, *, sequence: int, lossy: bool) -> Leg | None:
         """Take one fact. Returns the leg the line belongs to, None if it belongs to no connection."""
         self.connection = None
-        self.late = self.contradicted = False
         self.sequence = sequence
         self.lossy = lossy
-        handler = self.handlers.get(fact.action)
-        if handler is not None:
-            return handler(fact, now_s)
-        return self._other(fact, now_s)
+        self.note_time(now_s)
+        return self.handlers[fact.action](fact, now_s)
+
+    def note_time(self, now_s: int) -> None:
+        """Lines stamped so follow. One stamped far behind the clock counts as heard of now: time-outs run on appliance time."""
+        clock_s = self.box.clock.time_s
+        self.heard_s = now_s if clock_s is None or clock_s - now_s <= LATE_S else clock_s
 
     def locate(self, fact: Fact, now_s: int, *, lossy: bool) -> Leg | None:
         """The leg a line belongs to, without any effect (a line that was seen before)."""
         self.lossy = lossy
         self.connection = None
-        self.late = self.contradicted = False
         if fact.dcid:
             entry = self.entries.outbound.get(fact.dcid) or self.entries.find_connection("D", fact.dcid)
         elif fact.dcid is None and fact.icid:
@@ -153,10 +162,9 @@ class Correlator(MessageRules):
                 self.limit(entry)
         self.connection = entry
         if entry.gone:
-            self.late = True
+            self.late = self.news = True
         else:
-            clock_s = self.box.clock.time_s
-            entry.last_s = now_s if clock_s is None or clock_s - now_s <= LATE_S else clock_s
+            entry.last_s = self.heard_s
             entry.last_sequence = self.sequence
         if self.lossy:
             entry.lossy = True
@@ -178,6 +186,7 @@ class Correlator(MessageRules):
         """If the connection is decided now and lines were held for it, they can go."""
         if entry.held and entry.leg.outcome != connections.PENDING:
             self.decided.append(entry)
+            self.news = True
 
     def _opened(self, fact: Fact, now_s: int) -> Leg | None:
         kind, number = ("D", fact.dcid) if fact.dcid is not None else ("I", fact.icid)
@@ -258,7 +267,7 @@ class Correlator(MessageRules):
     def _corrected(self, entry: Connection, before: Leg, *, contradicts: bool) -> None:
         """A TLS line came. After mail was started: every message and attempt not yet out takes the corrected leg."""
         if contradicts:
-            self.contradicted = True
+            self.contradicted = self.news = True
             self.emit.count("esa_tls.contradictions")
         elif not (entry.leg.kind == "D" and entry.mail and entry.leg.outcome != before.outcome):
             return
@@ -461,6 +470,7 @@ class Correlator(MessageRules):
         self.entries = Entries(self.box.name, self.box.epoch, self.state, self.box.high)
         self.entries.deleted.update(old.deleted)
         self.entries.underway = old.underway
+        self.news = True
         self.emit.count("esa_tls.epoch_resets")
         self.emit.box_changed(self.box)
 

@@ -83,7 +83,7 @@ class MessageRules(AttemptRules):
             "delivery-pending": self._pending,
             "rpc-delivery-started": self._rpc_started,
             "rpc-delivery-done": self._rpc_done,
-            **dict.fromkeys(_WITHOUT_EFFECT, self.message_line),
+            **dict.fromkeys(_WITHOUT_EFFECT, self.no_effect),
         }
 
     # ----------------------------------------------------------------------------------------------------------- reception
@@ -155,7 +155,7 @@ class MessageRules(AttemptRules):
         return message, None
 
     def _message_id(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone and fact.values:
@@ -163,7 +163,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _subject(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone and fact.values:
@@ -181,7 +181,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _policy(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone and fact.values:
@@ -199,7 +199,7 @@ class MessageRules(AttemptRules):
     # ------------------------------------------------------------------------------------------- scanning, quarantine, ends
 
     def _quarantined(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -211,7 +211,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _released(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -228,7 +228,7 @@ class MessageRules(AttemptRules):
             message.quarantines = ()
 
     def _quarantine_deleted(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -239,7 +239,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _finished(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -254,7 +254,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _aborted(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -268,7 +268,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _whole_message(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -278,7 +278,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _recipient_ended(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         leg = self.leg_of_message_line(message, fact, now_s)

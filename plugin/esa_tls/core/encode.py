@@ -15,10 +15,11 @@ from typing import Any
 
 import msgspec
 
+from esa_tls.core.connections import Leg
 from esa_tls.core.encode_otlp import OtlpRecords
 from esa_tls.core.line_record import NO_LINE, Leaving, Line, action_key, categories, line_dict, log_of, own_of
 from esa_tls.core.prefix import Prefix
-from esa_tls.core.records import ACTIONS, NO_FIELDS, TLS_ACTIONS, facts_of, iso, triple, triple_on_line
+from esa_tls.core.records import ACTIONS, NO_FIELDS, TLS_ACTIONS, connection_id, facts_of, iso, tls_on_line, triple, triple_on_line
 
 __all__ = ["Encoder", "ForwardEntries", "JsonLines", "Line", "created_text", "encoder", "event_time", "line_dict"]
 
@@ -26,17 +27,27 @@ _json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
 
+_PLAIN, _EMAIL, _FACTS, _TLS, _HAT = range(5)
+"""What there is to say of a line: nothing more, an address or the like, other facts, TLS, or a decision whose action depends on it."""
+
+_EMAIL_FACTS = frozenset({"sender-accepted", "recipient-accepted", "message-received", "subject", "message-id"})
+"""Actions whose facts are written without a dict in between; there is one of each in every message."""
+
+
+def _way(action: str) -> int:
+    if action in TLS_ACTIONS:
+        return _TLS
+    if action == "hat-decided":
+        return _HAT
+    return _PLAIN if action in NO_FIELDS else _EMAIL if action in _EMAIL_FACTS else _FACTS
+
+
 def _action_piece_json(key: str) -> str:
     pairs = {"action": "hat-decided" if key == "hat-denied" else key, **categories(key)}
     return f'",{_json(pairs)[1:-1].decode()},"sequence":'
 
 
-_JSON_ACTIONS = {key: _action_piece_json(key) for key in ACTIONS}
-_SPECIAL = TLS_ACTIONS | {"hat-decided"}
-"""Actions of lines whose record is not only what it is for all others."""
-
-_EMAIL_FACTS = frozenset({"sender-accepted", "recipient-accepted", "message-received", "subject", "message-id"})
-"""Actions whose facts are written without a dict in between; there is one of each in every message."""
+_JSON_ACTIONS = {key: (_action_piece_json(key), _way(key)) for key in ACTIONS}
 
 
 def _email_facts_json(action: str, values: dict[str, Any]) -> tuple[str, str]:
@@ -69,54 +80,53 @@ class JsonLines:
         """Add `line` records."""
         add = self.encoded.append
         created = created_piece = ""
-        for prefix, line, its_leg in leaving:
-            leg = its_leg
-            pieces = prefix.json
-            if pieces is None:
-                pieces = prefix.json = _prefix_json(prefix)
-            head, own = pieces
-            if line.flags or line.raw_base64 is not None:
-                own = f'}},"cisco_esa":{_json(own_of(prefix, line))[:-1].decode()}'
+        last: Prefix | None = None
+        for prefix, line, leg in leaving:
+            if prefix is not last:
+                last = prefix
+                pieces = prefix.json
+                if pieces is None:
+                    pieces = prefix.json = _prefix_json(prefix)
+                head, prefix_own = pieces
             fact = line.fact
-            key = fact.action
-            beside = ""
-            if key in _SPECIAL:
-                if key == "hat-decided":
-                    key = action_key(fact)
-                elif leg is not None:
-                    leg_own, leg_beside = triple(prefix.appliance, leg)
-                    own += "," + _json(leg_own)[1:-1].decode()
-                    beside = "," + _json(leg_beside)[1:-1].decode()
-                    leg = None
-            leg_piece = ""
-            if leg is not None:
-                leg_piece = leg.json
-                if leg_piece is None:
-                    leg_piece = leg.__dict__["json"] = "," + _json(triple_on_line(prefix.appliance, leg))[1:-1].decode()
-            mid = fact.mid
-            mids = "" if mid is None else f',"mid":{mid}'
+            action_piece, way = _JSON_ACTIONS[fact.action]
+            if leg is None or way == _TLS:
+                own = ""
+            else:
+                own = leg.json
+                if own is None:
+                    own = leg.__dict__["json"] = _leg_json(prefix.appliance, leg)
+            if fact.mid is not None:
+                own += f',"mid":{fact.mid}'
             if fact.rids:
-                mids += _RIDS_JSON.get(fact.rids) or f',"rids":{_json(fact.rids[:100]).decode()}'
-            values = fact.values
-            if values and key not in NO_FIELDS:
-                if key in _EMAIL_FACTS:
-                    facts_own_json, facts_beside_json = _email_facts_json(key, values)
-                    mids += facts_own_json
-                    beside += facts_beside_json
-                elif (facts := facts_of(fact)) is not None:
-                    facts_own, facts_beside = facts
-                    if facts_own:
-                        mids += "," + _json(facts_own)[1:-1].decode()
-                    if facts_beside:
-                        beside += "," + _json(facts_beside)[1:-1].decode()
+                own += _RIDS_JSON.get(fact.rids) or f',"rids":{_json(fact.rids[:100]).decode()}'
+            beside = ""
+            if way:
+                if way == _HAT:
+                    action_piece, _ = _JSON_ACTIONS[action_key(fact)]
+                elif way == _TLS and leg is not None:
+                    own, beside = _tls_line_json(prefix.appliance, leg, own)
+                if (values := fact.values) is not None:
+                    if way == _EMAIL:
+                        more, beside = _email_facts_json(fact.action, values)
+                        own += more
+                    elif (facts := facts_of(fact)) is not None:
+                        facts_own, facts_beside = facts
+                        if facts_own:
+                            own += "," + _json(facts_own)[1:-1].decode()
+                        if facts_beside:
+                            beside += "," + _json(facts_beside)[1:-1].decode()
             if line.created is not created:
                 created = line.created
                 created_piece = f',"created":"{created}","original":'
+            before_own = prefix_own
+            if line.flags or line.raw_base64 is not None:
+                before_own = f'}},"cisco_esa":{_json(own_of(prefix, line))[:-1].decode()}'
             # Encoded one by one: one letter that is not ASCII would make a joined text wide, and its encoding slow.
             add(
                 (
-                    f"{head}{line.record_hash}{_JSON_ACTIONS[key]}{line.sequence}{created_piece}{_json(line.text).decode()}"
-                    f"{own}{leg_piece}{mids}}}{beside}}}\n"
+                    f"{head}{line.record_hash}{action_piece}{line.sequence}{created_piece}{_json(line.text).decode()}"
+                    f"{before_own}{own}}}{beside}}}\n"
                 ).encode()
             )
 
@@ -135,6 +145,29 @@ class JsonLines:
             taken.append(("summary", [(kind, len(found), b"\n".join(found) + b"\n") for kind, found in self.summaries.items()]))
             self.summaries = {}
         return taken
+
+
+def _tls_line_json(appliance: str, leg: Leg, own: str) -> tuple[str, str]:
+    """A line about TLS has all of the triple: (what goes under `cisco_esa`, before `own`; what goes beside it)."""
+    leg_own, leg_beside = triple(appliance, leg)
+    return "," + _json(leg_own)[1:-1].decode() + own, "," + _json(leg_beside)[1:-1].decode()
+
+
+_TLS_JSON: dict[int, tuple[dict[str, Any], str]] = {}
+"""By the identity of what `tls_on_line` gives: that, so that it stays, and its encoding."""
+
+
+def _leg_json(appliance: str, leg: Leg) -> str:
+    """`triple_on_line` as JSON."""
+    tls = tls_on_line(leg)
+    known = _TLS_JSON.get(id(tls))
+    if known is None:
+        if len(_TLS_JSON) >= 4096:
+            _TLS_JSON.clear()
+        known = _TLS_JSON[id(tls)] = tls, _json(tls).decode()
+    identity = _json(connection_id(appliance, leg)).decode()
+    where = '"direction":"inbound","icid"' if leg.kind == "I" else '"direction":"outbound","dcid"'
+    return f',"connection":{{"id":{identity}}},{where}:{leg.number},"tls":{known[1]}'
 
 
 def _prefix_json(prefix: Prefix) -> tuple[str, str]:
@@ -169,6 +202,7 @@ def _action_piece_forward(key: str) -> tuple[int, bytes]:
     return (0 if len(pairs) == 1 else 1), _map_body(pairs) + _pack("sequence")
 
 
+_SPECIAL = TLS_ACTIONS | {"hat-decided"}
 _FORWARD_ACTIONS = {key: _action_piece_forward(key) for key in ACTIONS}
 _CREATED, _ORIGINAL, _MID, _RIDS = _pack("created"), _pack("original"), _pack("mid"), _pack("rids")
 _RIDS_FORWARD: dict[tuple[int, ...], bytes] = {(rid,): _RIDS + _pack([rid]) for rid in range(64)}

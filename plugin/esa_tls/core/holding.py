@@ -78,11 +78,10 @@ class Holding:
             if odd and fact.action == "unrecognised":
                 self._odd(prefix, line)
             leg = correlator.apply(fact, stamp_s, sequence=line.sequence, lossy=facts.lossy)
-            line.flags += ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+            if correlator.news:
+                self._heed(box, line)
             if fact.values is not None and "truncated" in fact.values:
-                line.flags = (*line.flags, "truncated")
-            if correlator.decided:
-                self._release(box, correlator)
+                line.flags += ("truncated",)
         if left:
             return
         if prefix.epoch != box.state.epoch:
@@ -91,6 +90,18 @@ class Holding:
             self._hold(box, correlator.connection, prefix, line)
         else:
             self._put(prefix, line, leg)
+
+    def _heed(self, box: Box, line: Line) -> None:
+        """What the correlator noticed on a line, beside the leg it belongs to."""
+        correlator = box.correlator
+        correlator.news = False
+        if correlator.late or correlator.contradicted:
+            line.flags += ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+            if correlator.late:
+                self.count("esa_tls.lines.late")
+            correlator.late = correlator.contradicted = False
+        if correlator.decided:
+            self._release(box, correlator)
 
     def _hold(self, box: Box, entry: Connection, prefix: Prefix, line: Line) -> None:
         """Keep a line until its connection is decided."""
