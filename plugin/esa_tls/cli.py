@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 import click
+from click import shell_completion
 
 from esa_tls import __version__
 from esa_tls.errors import ConfigError, EsaTlsError, TransientError
@@ -163,6 +164,15 @@ def config_reference(style: str) -> None:
         click.echo(reference.config_reference(), nl=False)
     else:
         click.echo(json.dumps(reference.json_schema(), indent=2))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what has SHELL complete commands, options and files: eval it, or put it where the shell looks."""
+    made = shell_completion.get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "esa-tls", "_ESA_TLS_COMPLETE").source())
 
 
 @cli.group()
