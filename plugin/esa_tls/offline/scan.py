@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from esa_tls.config import RequireTls
 from esa_tls.core.batch import Batch, Origin, Row, Run
 from esa_tls.core.encode import JsonLines
 from esa_tls.core.pipeline import CoreSettings, Pipeline
@@ -35,6 +36,7 @@ from esa_tls.core.state import DictState
 from esa_tls.errors import ConfigError
 from esa_tls.offline.files import GZIP_MAGIC, ZSTD_MAGIC, CutLine, open_lines
 from esa_tls.offline.terminal import Reading, bar_on, is_terminal
+from esa_tls.runtime.expected import partners_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +62,7 @@ class ScanSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `appliance`: the name for all lines. `timezone`: of stamps without an offset. `year`: of the first stamp, where stamps carry none.
     `lossy`: lines may be missing or late; False leaves it to the form of the lines (those with a syslog prefix are).
-    `reorder_window_s`: None = 2 s for lossy lines, else 0. `records`: the kinds wanted.
+    `reorder_window_s`: None = 2 s for lossy lines, else 0. `records`: the kinds wanted. `require_tls`: where TLS is expected.
     """
 
     appliance: str | None = None
@@ -69,6 +71,7 @@ class ScanSettings(msgspec.Struct, frozen=True, kw_only=True):
     lossy: bool = False
     reorder_window_s: float | None = None
     records: frozenset[str] = frozenset(KINDS)
+    require_tls: RequireTls | None = None
 
 
 class ScanOptions(TypedDict, total=False):
@@ -80,6 +83,7 @@ class ScanOptions(TypedDict, total=False):
     lossy: bool
     reorder_window_s: float | None
     records: frozenset[str]
+    require_tls: RequireTls | None
 
 
 class WantedRows(JsonLines):
@@ -118,6 +122,7 @@ class Pass:
         self.read_bytes = 0
         self._batches = 0
         self._zone = ZoneInfo(settings.timezone)
+        lists = settings.require_tls
         core = CoreSettings(
             appliance_name=settings.appliance,
             appliance_from=("syslog:host", "fluent_tag"),
@@ -128,6 +133,8 @@ class Pass:
             late_batches=False,
             cache_entries=CACHE_ENTRIES,
             year_reference_s=None if settings.year is None else _year_reference_s(settings.year, self._zone),
+            partners=() if lists is None else partners_of(lists),
+            expected_groups=() if lists is None else tuple(lists.sender_groups),
         )
         self.pipeline = Pipeline(core, self.state, encodings=())
         self.pipeline.encoders = [encoder]
