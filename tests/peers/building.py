@@ -1,4 +1,4 @@
-"""Peers that are built here from their packages, once: from a Go module or an npm package of ours that names them, into `listing.CACHE`.
+"""Peers that are built here, once, into `listing.CACHE`: from packages that a Go module, an npm package or a Maven project of ours names.
 
 `make peers` (`python -m tests.peers.building`) builds all of them; a test that comes first builds the one it needs. What was built is kept
 as long as the files it was built from stay the same. Only package managers reach the network, and their own settings say where to.
@@ -83,12 +83,49 @@ class NodePeers(msgspec.Struct, frozen=True):
         return {path.removeprefix("node_modules/"): package["version"] for path, package in packages.items() if path}
 
 
+class MavenPeer(msgspec.Struct, frozen=True):
+    """What `tests/peers/<name>/pom.xml` names, and classes of ours beside it (`*.java`), if there are any."""
+
+    name: str
+
+    def build(self) -> Built:
+        """Jars are in `folder / "lib"`, our classes in `folder / "classes"`, `*.xml` beside the pom in `folder`. Raises NotBuilt.
+
+        Versions are by artifact, without its group.
+        """
+        source = HERE / self.name
+        files = [*sorted(source.glob("*.xml")), *sorted(source.glob("*.java"))]
+        return _once(self.name, files, lambda folder: self._make(files, folder))
+
+    def _make(self, files: list[Path], folder: Path) -> dict[str, str]:
+        javac, mvn = listing.apt_installed("javac", "default-jdk-headless"), listing.apt_installed("mvn", "maven")
+        if javac is None or mvn is None or java() is None:
+            raise NotBuilt("no java, javac and mvn, and they cannot be installed by apt-get as root")
+        for file in files:
+            shutil.copy(file, folder)
+        lib, classes = folder / "lib", folder / "classes"
+        # `--strict-checksums`: what does not have the checksum that was published for it is not taken.
+        _run(
+            mvn, "--batch-mode", "--quiet", "--strict-checksums", "dependency:copy-dependencies", f"-DoutputDirectory={lib}", folder=folder
+        )
+        if sources := [file for file in files if file.suffix == ".java"]:
+            _run(javac, "-cp", f"{lib}/*", "-d", classes, *sources, folder=folder)
+        jars = (re.fullmatch(r"(.+?)-(\d.*)\.jar", jar.name) for jar in lib.iterdir())
+        return {jar[1]: jar[2] for jar in jars if jar is not None}
+
+
+def java() -> Path | None:
+    """The program that runs what a `MavenPeer` built, installed if it has to be; None: it cannot be had."""
+    return listing.apt_installed("java", "default-jre-headless")
+
+
 COLLECTOR = GoPeer("collector")
 GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 NODE = NodePeers()
+OPENSEARCH = MavenPeer("opensearch")
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE, OPENSEARCH)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
@@ -127,7 +164,7 @@ def _run(*command: str | Path, folder: Path) -> str:
     return done.stdout
 
 
-def built(peer: GoPeer | NodePeers, *names: str) -> Built:
+def built(peer: GoPeer | NodePeers | MavenPeer, *names: str) -> Built:
     """What was built, for a fixture; if it cannot be had, the peers `names` are missing."""
     try:
         return peer.build()

@@ -34,6 +34,7 @@ FLUENT_FORWARD_GO = "IBM/fluent-forward-go"
 FLUENT_LOGGER_NODE = "@fluent-org/logger, npm"
 OTLP_PYTHON = "OTLP exporters, Python"
 GRPCURL = "grpcurl"
+OPENSEARCH = "OpenSearch"
 
 PEERS = (
     COLLECTOR,
@@ -43,6 +44,7 @@ PEERS = (
     FLUENT_LOGGER_NODE,
     OTLP_PYTHON,
     GRPCURL,
+    OPENSEARCH,
     "rsyslog",
     "syslog-ng",
     "logger",
