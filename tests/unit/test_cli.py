@@ -57,6 +57,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "lookup",
         "watch",
         "demo",
+        "templates",
     }
 
 
