@@ -13,6 +13,7 @@ Sources and sinks are unions told apart by `type`; `app/` has one `match` over e
 
 from __future__ import annotations
 
+from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.loading import load, parse
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
 from esa_tls.config.root import Api, Appliance, Config, Journal, Web
@@ -26,6 +27,7 @@ __all__ = [
     "Appliance",
     "ClientTls",
     "Config",
+    "ElasticsearchSink",
     "FluentSecurity",
     "FluentSink",
     "FluentSource",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
 from esa_tls.config.root import Appliance, Config
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
@@ -175,11 +176,11 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
                 yield f"sinks[{index}].path", f"{sink.path!r} is written by sinks[{first}]"
             continue
         if isinstance(sink, OtlpSink) and sink.protocol == "http":
-            for number, endpoint in enumerate(sink.endpoints):
-                if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", endpoint):
-                    yield f"sinks[{index}].endpoints[{number}]", f"expected http://HOST:PORT or https://HOST:PORT, got {endpoint!r}"
-                elif sink.tls is not None and not endpoint.startswith("https://"):
-                    yield f"sinks[{index}].endpoints[{number}]", f"there is `tls`, so expected https://..., got {endpoint!r}"
+            yield from _wrong_urls(f"sinks[{index}].endpoints", sink.endpoints, tls=sink.tls is not None)
+            continue
+        if isinstance(sink, ElasticsearchSink):
+            yield from _wrong_urls(f"sinks[{index}].nodes", sink.nodes, tls=sink.tls is not None)
+            yield from _wrong_login(f"sinks[{index}]", sink)
             continue
         where, addresses = ("endpoints", sink.endpoints) if isinstance(sink, OtlpSink) else ("upstreams", sink.upstreams)
         for number, address in enumerate(addresses):
@@ -192,6 +193,25 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
                 continue
             if port == 0:
                 yield f"sinks[{index}].{where}[{number}]", "port 0 is no address to send to"
+
+
+def _wrong_urls(where: str, urls: list[str], *, tls: bool) -> Iterator[tuple[str, str]]:
+    for number, url in enumerate(urls):
+        if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", url):
+            yield f"{where}[{number}]", f"expected http://HOST:PORT or https://HOST:PORT, got {url!r}"
+        elif tls and not url.startswith("https://"):
+            yield f"{where}[{number}]", f"there is `tls`, so expected https://..., got {url!r}"
+
+
+def _wrong_login(where: str, sink: ElasticsearchSink) -> Iterator[tuple[str, str]]:
+    if (sink.username is None) != (sink.password is None):
+        yield where, "username and password belong together"
+    if sink.api_key is not None and sink.username is not None:
+        yield where, "api_key and username do not go together"
+    if sink.api_key is not None or sink.username is not None:
+        for name in sink.headers:
+            if name.lower() == "authorization":
+                yield f"{where}.headers.{name}", "api_key or username make this header"
 
 
 def _plain_texts(data: object, where: str = "") -> Iterator[tuple[str, str]]:

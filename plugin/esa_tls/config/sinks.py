@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.parts import ClientTls, GiB, KiB, MiB, Secret
 from esa_tls.config.sink_settings import SinkName, SinkSettings
 
@@ -97,5 +98,5 @@ class OtlpSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 10.0
 
 
-Sink = JsonlSink | FluentSink | OtlpSink
+Sink = JsonlSink | FluentSink | OtlpSink | ElasticsearchSink
 """All types of sinks."""

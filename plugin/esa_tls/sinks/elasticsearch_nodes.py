@@ -107,7 +107,7 @@ class Nodes:
                 packed = await asyncio.to_thread(igzip.compress, body, 1)
             try:
                 response = await self._ask(node, method, path, body, packed, content_type)
-            except aiohttp.ClientConnectorError as error:
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 self._failed(node)
                 failure = error
                 continue
