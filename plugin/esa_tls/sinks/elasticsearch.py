@@ -25,7 +25,7 @@ from esa_tls import telemetry
 from esa_tls.core.batch import Row
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
-from esa_tls.sinks.elasticsearch_nodes import Nodes, Response
+from esa_tls.sinks.elasticsearch_nodes import BUSY, Nodes, Response
 from esa_tls.wire.elasticsearch import (
     BULK_PATH,
     NDJSON,
@@ -240,10 +240,13 @@ class ElasticsearchSink:
 
     # -- where records go ------------------------------------------------------------------------------------------------------
     async def _look_for_template(self, kind: str) -> None:
-        """Raise unless the store has an index template for this kind's data stream, or does not say."""
+        """Raise unless the store has an index template for this kind's data stream, or does not say.
+
+        OpenSearch 2.19 answers 500 where the stream is there already: that is no reason to wait.
+        """
         index = index_of(kind, self._namespace)
         response = await self._nodes.request("POST", f"/_index_template/_simulate_index/{index}")
-        if response.status == 429 or response.status >= 500:
+        if response.status == 429 or response.status in BUSY:
             raise StoreBusy(f"{response.url}: {response.status}")
         if response.status == 200 and response.body.strip() == b"{}":
             raise StoreSettings(
