@@ -64,8 +64,7 @@ ROWS = {
     "E7": "no template, no index made by itself",
     "E9": "the block of a full disk",
 }
-"""F18 (Fluent Bit and Fluentd in containers) and E8 (Elasticsearch in containers) are not among them: they cannot be had where these tests run.
-"""
+"""F18 (Fluent Bit, Fluentd) and E8 (Elasticsearch) want containers and are not among them: they cannot be had where these tests run."""
 
 _NAMED = re.compile(r"^\s*(?:async )?def test_((?:[EFOS]\d+_)+)", re.MULTILINE)
 
