@@ -84,9 +84,18 @@ class NodePeers(msgspec.Struct, frozen=True):
 
 
 class MavenPeer(msgspec.Struct, frozen=True):
-    """What `tests/peers/<name>/pom.xml` names, and classes of ours beside it (`*.java`), if there are any."""
+    """What `tests/peers/<name>/pom.xml` names, and classes of ours beside it (`*.java`), if there are any.
+
+    `java`: the oldest Java that it runs on. One that is newer than what the system installs need not be there: then its tests are skipped.
+    """
 
     name: str
+    java: int = 17
+
+    @property
+    def needed(self) -> bool:
+        """Whether it can be had everywhere."""
+        return self.java <= SYSTEM_JAVA
 
     def build(self) -> Built:
         """Jars are in `folder / "lib"`, our classes in `folder / "classes"`, `*.xml` beside the pom in `folder`. Raises NotBuilt.
@@ -98,25 +107,50 @@ class MavenPeer(msgspec.Struct, frozen=True):
         return _once(self.name, files, lambda folder: self._make(files, folder))
 
     def _make(self, files: list[Path], folder: Path) -> dict[str, str]:
-        javac, mvn = listing.apt_installed("javac", "default-jdk-headless"), listing.apt_installed("mvn", "maven")
-        if javac is None or mvn is None or java() is None:
-            raise NotBuilt("no java, javac and mvn, and they cannot be installed by apt-get as root")
+        mvn = listing.apt_installed("mvn", "maven")
+        home = jdk(self.java)
+        if mvn is None or home is None:
+            raise NotBuilt(f"no Maven, or no JDK {self.java} or newer, and they cannot be installed by apt-get as root")
         for file in files:
             shutil.copy(file, folder)
-        lib, classes = folder / "lib", folder / "classes"
         # `--strict-checksums`: what does not have the checksum that was published for it is not taken.
-        _run(
-            mvn, "--batch-mode", "--quiet", "--strict-checksums", "dependency:copy-dependencies", f"-DoutputDirectory={lib}", folder=folder
-        )
+        _run(mvn, "--batch-mode", "--quiet", "--strict-checksums", "dependency:copy-dependencies", "-DoutputDirectory=lib", folder=folder)
         if sources := [file for file in files if file.suffix == ".java"]:
-            _run(javac, "-cp", f"{lib}/*", "-d", classes, *sources, folder=folder)
-        jars = (re.fullmatch(r"(.+?)-(\d.*)\.jar", jar.name) for jar in lib.iterdir())
+            _run(home / "bin" / "javac", "-cp", "lib/*", "-d", "classes", *sources, folder=folder)
+        jars = (re.fullmatch(r"(.+?)-(\d.*)\.jar", jar.name) for jar in (folder / "lib").iterdir())
         return {jar[1]: jar[2] for jar in jars if jar is not None}
 
 
-def java() -> Path | None:
-    """The program that runs what a `MavenPeer` built, installed if it has to be; None: it cannot be had."""
-    return listing.apt_installed("java", "default-jre-headless")
+SYSTEM_JAVA = 17
+"""What `default-jdk-headless` brings, or something newer."""
+
+
+def jdk(at_least: int = SYSTEM_JAVA) -> Path | None:
+    """The home of the oldest JDK that is new enough, installed if it has to be; None: it cannot be had."""
+    homes = {Path(os.environ.get("JAVA_HOME", "/nowhere")), *Path("/usr/lib/jvm").glob("*")}
+    if (javac := shutil.which("javac")) is not None:
+        homes.add(Path(javac).resolve().parents[1])
+    found = sorted((_java_version(home), str(home)) for home in homes if (home / "bin" / "javac").exists())
+    for version, home in found:
+        if version >= at_least:
+            return Path(home)
+    if at_least > SYSTEM_JAVA or found:
+        return None
+    javac_path = listing.apt_installed("javac", "default-jdk-headless")
+    return None if javac_path is None else javac_path.resolve().parents[1]
+
+
+def _java_version(home: Path) -> int:
+    """Its major version; 0 if it does not say."""
+    release = home / "release"
+    match = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(), re.MULTILINE) if release.exists() else None
+    return int(match[1]) if match else 0
+
+
+def java(at_least: int = SYSTEM_JAVA) -> Path | None:
+    """The program that runs what a `MavenPeer` built; None: it cannot be had."""
+    home = jdk(at_least)
+    return None if home is None else home / "bin" / "java"
 
 
 COLLECTOR = GoPeer("collector")
@@ -124,8 +158,9 @@ GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 NODE = NodePeers()
 OPENSEARCH = MavenPeer("opensearch")
+OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE, OPENSEARCH)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE, OPENSEARCH, OPENSEARCH_3)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
@@ -169,7 +204,7 @@ def built(peer: GoPeer | NodePeers | MavenPeer, *names: str) -> Built:
     try:
         return peer.build()
     except NotBuilt as error:
-        listing.missing(*names, why=str(error))
+        listing.missing(*names, why=str(error), needed=not isinstance(peer, MavenPeer) or peer.needed)
 
 
 def main() -> NoReturn:
@@ -180,7 +215,7 @@ def main() -> NoReturn:
         try:
             peer.build()
         except NotBuilt as error:
-            failed = True
+            failed |= not isinstance(peer, MavenPeer) or peer.needed
             print(f"peers: {peer.name}: {error}", file=sys.stderr)
         else:
             print(f"peers: {peer.name} is there ({time.monotonic() - begun_s:.1f} s)", flush=True)

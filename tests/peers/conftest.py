@@ -104,6 +104,26 @@ def opensearch(opensearch_built: building.Built, tmp_path_factory: pytest.TempPa
         node.make_sure_it_is_gone()
 
 
+@pytest.fixture(scope="session")
+def opensearch_3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
+    """The same of OpenSearch 3, where there is a Java for it."""
+    made = building.built(building.OPENSEARCH_3, listing.OPENSEARCH_3)
+    peer(listing.OPENSEARCH_3, made.versions["opensearch"])
+    node = OpenSearch(made, tmp_path_factory.mktemp("opensearch3"), java=building.OPENSEARCH_3.java)
+    try:
+        yield node.start()
+        node.end()
+    finally:
+        node.make_sure_it_is_gone()
+
+
+@pytest.fixture(params=["opensearch", "opensearch_3"])
+def either_opensearch(request: pytest.FixtureRequest) -> OpenSearch:
+    """One after the other: 2 and 3."""
+    node: OpenSearch = request.getfixturevalue(request.param)
+    return node
+
+
 @pytest.fixture
 def opensearch_node(opensearch_built: building.Built, tmp_path: Path) -> Iterator[Callable[..., OpenSearch]]:
     """Makes nodes of a test's own, not started yet, with settings (`name=value`): to be killed, overloaded, started again."""

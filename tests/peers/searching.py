@@ -34,9 +34,10 @@ class Answer(msgspec.Struct, frozen=True):
 class OpenSearch:
     """One node. `url` is where it takes requests, also after it was started again; `running` its process."""
 
-    def __init__(self, built: Built, folder: Path, *settings: str) -> None:
-        """`folder`: where it keeps its data. `settings`: `name=value`, added to those of `PeerNode.java`."""
+    def __init__(self, built: Built, folder: Path, *settings: str, java: int = building.SYSTEM_JAVA) -> None:
+        """`folder`: where it keeps its data. `settings`: `name=value`, added to those of `PeerNode.java`. `java`: the oldest it runs on."""
         self._built = built
+        self._java = java
         self._folder = folder
         self._settings = settings
         self._ports = (str(free_port()), str(free_port()))
@@ -45,7 +46,7 @@ class OpenSearch:
 
     def start(self) -> OpenSearch:
         """Return when it is ready, with what the folder held."""
-        java = building.java()
+        java = building.java(self._java)
         assert java is not None
         options = (f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
         logs = f"-Dlog4j2.configurationFile={self._built.folder / 'log4j2.xml'}"

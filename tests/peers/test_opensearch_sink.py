@@ -34,9 +34,15 @@ _namespaces = (f"sink{number}" for number in itertools.count())
 
 
 @pytest.fixture
-def namespace(opensearch: OpenSearch) -> str:
-    """A namespace that nobody has used, in a store with our templates."""
-    applied("opensearch", opensearch.url, Wanted(lifecycle="none"), Access())
+def store(either_opensearch: OpenSearch) -> OpenSearch:
+    """With our templates."""
+    applied("opensearch", either_opensearch.url, Wanted(lifecycle="none"), Access())
+    return either_opensearch
+
+
+@pytest.fixture
+def namespace() -> str:
+    """One that nobody has used."""
     return next(_namespaces)
 
 
@@ -118,31 +124,31 @@ class Delivery:
         return self.counters.value(metric, sink="store", **labels)
 
 
-async def test_E1_E2_created_once_and_known_the_second_time(opensearch: OpenSearch, namespace: str) -> None:
+async def test_E1_E2_created_once_and_known_the_second_time(store: OpenSearch, namespace: str) -> None:
     """Two lines make a data stream of one backing index; sent again, they are known, and the sink goes on."""
     rows = rows_of(info(1), info(2))
-    first = await Delivery(opensearch.url, namespace).of(*rows)
-    again = await Delivery(opensearch.url, namespace).of(*rows)
+    first = await Delivery(store.url, namespace).of(*rows)
+    again = await Delivery(store.url, namespace).of(*rows)
 
     stream = f"logs-cisco_esa.line-{namespace}"
-    hits = opensearch.documents(stream)
+    hits = store.documents(stream)
     assert sorted(hit["_id"] for hit in hits) == sorted(ids_of(rows))
     assert {hit["_index"] for hit in hits} == {f".ds-{stream}-000001"}
     assert [one.counted(telemetry.SINK_KNOWN) for one in (first, again)] == [0, 2]
     assert [one.counted(telemetry.SINK_SENT, kind="line") for one in (first, again)] == [2, 2]
 
 
-async def test_E3_a_rollover_ends_it(opensearch: OpenSearch, namespace: str) -> None:
+async def test_E3_a_rollover_ends_it(store: OpenSearch, namespace: str) -> None:
     """After a rollover the same records are stored again; a query that collapses on `event.id` still has each of them once."""
     rows = rows_of(info(1), info(2))
     stream = f"logs-cisco_esa.line-{namespace}"
-    await Delivery(opensearch.url, namespace).of(*rows)
-    opensearch.ask("POST", f"/{stream}/_rollover")
-    again = await Delivery(opensearch.url, namespace).of(*rows)
+    await Delivery(store.url, namespace).of(*rows)
+    store.ask("POST", f"/{stream}/_rollover")
+    again = await Delivery(store.url, namespace).of(*rows)
 
     assert again.counted(telemetry.SINK_KNOWN) == 0
-    assert sorted(hit["_index"][-6:] for hit in opensearch.documents(stream)) == ["000001", "000001", "000002", "000002"]
-    collapsed = opensearch.ask(
+    assert sorted(hit["_index"][-6:] for hit in store.documents(stream)) == ["000001", "000001", "000002", "000002"]
+    collapsed = store.ask(
         "POST",
         f"/{stream}/_search",
         {"collapse": {"field": "event.id"}, "aggs": {"events": {"cardinality": {"field": "event.id"}}}, "size": 10},
@@ -151,15 +157,15 @@ async def test_E3_a_rollover_ends_it(opensearch: OpenSearch, namespace: str) -> 
     assert collapsed["aggregations"]["events"]["value"] == 2
 
 
-async def test_E4_one_bad_record_between_good_ones(opensearch: OpenSearch, namespace: str) -> None:
+async def test_E4_one_bad_record_between_good_ones(store: OpenSearch, namespace: str) -> None:
     """The good ones are stored, the bad one is a dead letter with the store's words about field and value."""
     kind, count, body = rows_of(info(1), info(2), info(3))[0].segments[0]
     good = body.splitlines(keepends=True)
     bad = good[1].replace(b'"host":', b'"source":{"ip":"not-an-ip"},"host":')
     row = Row("line", "json", [(kind, count, good[0] + bad + good[2])])
-    done = await Delivery(opensearch.url, namespace).of(row)
+    done = await Delivery(store.url, namespace).of(row)
 
-    assert len(opensearch.documents(f"logs-cisco_esa.line-{namespace}")) == 2
+    assert len(store.documents(f"logs-cisco_esa.line-{namespace}")) == 2
     [letter] = done.ledger.letters
     assert letter.payload == bad
     assert letter.reason.startswith("mapper_parsing_exception: ")
@@ -169,7 +175,7 @@ async def test_E4_one_bad_record_between_good_ones(opensearch: OpenSearch, names
     assert done.counted(telemetry.SINK_SENT, kind="line") == 2
 
 
-async def test_E6_whatever_stands_in_a_line(opensearch: OpenSearch, namespace: str) -> None:
+async def test_E6_whatever_stands_in_a_line(store: OpenSearch, namespace: str) -> None:
     """Line feeds, NUL, a lone surrogate, bytes of no encoding, 300 KB: all stored, each under its id, the text as it was."""
     head = b"Mon Nov 24 10:00:01 2025 Info: "
     odd = {
@@ -185,10 +191,10 @@ async def test_E6_whatever_stands_in_a_line(opensearch: OpenSearch, namespace: s
     body = rows[0].segments[0][2]
     assert body.count(b"\n") == len(odd)
     rows[0] = Row("line", "json", [("line", len(odd), body.removesuffix(b"\n"))])  # an end that is missing is put there
-    done = await Delivery(opensearch.url, namespace).of(*rows)
+    done = await Delivery(store.url, namespace).of(*rows)
 
     assert done.ledger.letters == []
-    stored = {hit["_id"]: hit["_source"] for hit in opensearch.documents(f"logs-cisco_esa.line-{namespace}")}
+    stored = {hit["_id"]: hit["_source"] for hit in store.documents(f"logs-cisco_esa.line-{namespace}")}
     assert list(stored) == ids_of(rows)
     assert [source["event"]["original"] for source in stored.values()] == [line.decode("utf-8", "replace") for line in odd.values()]
     assert ["raw_base64" in source["cisco_esa"] for source in stored.values()] == [name in ("surrogate", "no UTF-8") for name in odd]
@@ -220,21 +226,21 @@ async def test_E7_without_templates_it_stops_and_says_so(opensearch_node: Any) -
 
 
 @pytest.mark.parametrize("block", ["read_only_allow_delete", "write"])
-async def test_E9_a_block_is_waited_for(opensearch: OpenSearch, namespace: str, block: str) -> None:
+async def test_E9_a_block_is_waited_for(store: OpenSearch, namespace: str, block: str) -> None:
     """The block that a full disk sets (429), and one that somebody sets (403): health says so, nothing is lost, it goes on by itself."""
     stream = f"logs-cisco_esa.line-{namespace}"
-    await Delivery(opensearch.url, namespace).of(*rows_of(info(1)))
-    opensearch.ask("PUT", f"/{stream}/_settings", {f"index.blocks.{block}": True})
-    done = Delivery(opensearch.url, namespace)
+    await Delivery(store.url, namespace).of(*rows_of(info(1)))
+    store.ask("PUT", f"/{stream}/_settings", {f"index.blocks.{block}": True})
+    done = Delivery(store.url, namespace)
     running = asyncio.create_task(done.of(*rows_of(info(2), info(3))))
     while not done.failing() or done.counted(telemetry.SINK_POSTPONED, reason="cluster_block_exception") < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert "cluster_block_exception" in done.failing()
     assert done.counters.value(telemetry.SINK_RETRIES, sink="store", reason="StoreBlocked") >= 1
-    opensearch.ask("PUT", f"/{stream}/_settings", {f"index.blocks.{block}": None})
+    store.ask("PUT", f"/{stream}/_settings", {f"index.blocks.{block}": None})
     await running
     assert done.ledger.letters == []
-    assert len(opensearch.documents(stream)) == 3
+    assert len(store.documents(stream)) == 3
 
 
 def numbered(first: int, records: int) -> Row:
