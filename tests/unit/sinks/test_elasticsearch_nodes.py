@@ -92,6 +92,14 @@ async def test_rests_grow_and_end_with_an_answer() -> None:
         for _ in range(4):
             await post(nodes)
         assert len(bad.requests) - before == 2
+        bad.answer = lambda _: Reply(503)  # and again: it begins with a short rest
+        for _ in range(2):
+            await post(nodes)
+        before = len(bad.requests)
+        clock.now_s += REST_S + 0.1
+        for _ in range(2):
+            await post(nodes)
+        assert len(bad.requests) - before == 1
         await nodes.close()
 
 
