@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check peers bench fuzz proto nightly docs lock lock-upgrade clean
+.PHONY: setup run test check peers bench fuzz proto man dist nightly docs lock lock-upgrade clean
 
 setup: $(READY)
 
@@ -53,10 +53,21 @@ nightly: setup peers
 proto: setup
 	@$(BIN)/python tools/make_proto.py
 
-# Writes the lock anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest.
+# The manual pages in deploy/man, from the commands.
+man: setup
+	@$(BIN)/python tools/make_man.py
+
+# sdist and wheel in dist/, the wheel made from the sdist.
+dist: setup
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist
+
+# Writes the locks anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest. The image's has the same versions.
 lock:
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --quiet --output-file requirements.lock $(LOCK_ARGS)
+	@$(BIN)/uv pip compile pyproject.toml --extra charts --universal --python-version 3.12 --generate-hashes --constraint requirements.lock \
+	    --custom-compile-command "make lock" --quiet --output-file deploy/container/requirements.lock
 
 lock-upgrade:
 	@$(MAKE) lock LOCK_ARGS=--upgrade

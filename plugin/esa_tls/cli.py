@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 import click
+from click import shell_completion
 
 from esa_tls import __version__
 from esa_tls.errors import ConfigError, EsaTlsError, TransientError
@@ -123,11 +124,11 @@ def cli() -> None:
 @cli.command()
 @config_option
 def run(config_path: Path | None) -> int:
-    """Run the sidecar until SIGTERM or Ctrl-C; then it drains and ends."""
+    """Run the sidecar until SIGTERM or Ctrl-C; then it drains and ends. SIGHUP has it read the configuration file again."""
     config = _load(config_path)
     from esa_tls import app
 
-    return app.run(config)
+    return app.run(config, reload=None if config_path is None else lambda: _load(config_path))
 
 
 @cli.command("check-config")
@@ -208,6 +209,15 @@ def templates(store: str, *, url: str | None, **options: Any) -> int:
     for line in applied.missing:
         click.echo(f"esa-tls: {line}", err=True)
     return int(bool(applied.missing))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what has SHELL complete commands, options and files: eval it, or put it where the shell looks."""
+    made = shell_completion.get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "esa-tls", "_ESA_TLS_COMPLETE").source())
 
 
 @cli.group()
@@ -310,11 +320,15 @@ def explain(
 @cli.command()
 @reading_options
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Length of the rankings.")
-def report(files: tuple[str, ...], *, top: int, **reading: Any) -> int:
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write one self-contained page instead, with charts."
+)
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the main chart as a picture instead.")
+def report(files: tuple[str, ...], *, top: int, html: Path | None, png: Path | None, **reading: Any) -> int:
     """Summarise log FILES: TLS outcomes, protocols, failures, and who sent or got mail in clear."""
     from esa_tls.offline import report as reporting
 
-    return reporting.run(files, out=_stdout(), console=_progress(), top=top, **reading)
+    return reporting.run(files, out=_stdout(), console=_progress(), top=top, html=html, png=png, **reading)
 
 
 @cli.command()

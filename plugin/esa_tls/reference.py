@@ -13,7 +13,22 @@ from typing import Protocol
 import msgspec
 from msgspec import inspect
 
-from esa_tls.config import Api, Appliance, ClientTls, Config, FluentSecurity, FluentUpstream, Journal, ListenTls, Secret, Web, variants
+from esa_tls.config import (
+    Api,
+    Appliance,
+    ClientTls,
+    Config,
+    FluentSecurity,
+    FluentUpstream,
+    Journal,
+    ListenTls,
+    Secret,
+    Telemetry,
+    TelemetryFluent,
+    TelemetryOtlp,
+    Web,
+    variants,
+)
 
 
 def json_schema() -> dict[str, object]:
@@ -56,6 +71,9 @@ def sections() -> list[tuple[str, type[msgspec.Struct]]]:
         ("`journal`", Journal),
         ("`web`", Web),
         ("`api`", Api),
+        ("`telemetry`", Telemetry),
+        ("`otlp` of `telemetry`", TelemetryOtlp),
+        ("`fluent` of `telemetry`", TelemetryFluent),
         *((f"`sources`, `type: {part.tag}`", part.cls) for part in variants("sources")),
         *((f"`sinks`, `type: {part.tag}`", part.cls) for part in variants("sinks")),
         ("`tls` of sources, `web` and `api`", ListenTls),

@@ -156,11 +156,12 @@ def java(at_least: int = SYSTEM_JAVA) -> Path | None:
 COLLECTOR = GoPeer("collector")
 GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
+DEPLOYING = GoPeer("deploying", (".", "sigs.k8s.io/kustomize/kustomize/v5"))
 NODE = NodePeers()
 OPENSEARCH = MavenPeer("opensearch")
 OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE, OPENSEARCH, OPENSEARCH_3)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE, OPENSEARCH, OPENSEARCH_3)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:

@@ -37,6 +37,10 @@ GRPCURL = "grpcurl"
 OPENSEARCH = "OpenSearch"
 OPENSEARCH_3 = "OpenSearch 3"
 """Wants a Java that not every system has, so it is none of `PEERS`."""
+COMPOSE = "compose-go"
+BUILDKIT = "BuildKit's Dockerfile linter"
+KUSTOMIZE = "kustomize"
+SYSTEMD_ANALYZE = "systemd-analyze"
 
 PEERS = (
     COLLECTOR,
@@ -47,6 +51,10 @@ PEERS = (
     OTLP_PYTHON,
     GRPCURL,
     OPENSEARCH,
+    COMPOSE,
+    BUILDKIT,
+    KUSTOMIZE,
+    SYSTEMD_ANALYZE,
     "rsyslog",
     "syslog-ng",
     "logger",

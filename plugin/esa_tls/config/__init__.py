@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.loading import load, parse
+from esa_tls.config.own_telemetry import Telemetry, TelemetryFluent, TelemetryOtlp
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
 from esa_tls.config.root import Api, Appliance, Config, Journal, Web
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
@@ -46,6 +47,9 @@ __all__ = [
     "Sink",
     "Source",
     "SyslogSource",
+    "Telemetry",
+    "TelemetryFluent",
+    "TelemetryOtlp",
     "Web",
     "listen_address",
     "load",

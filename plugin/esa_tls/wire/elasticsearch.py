@@ -1,9 +1,9 @@
 """`_bulk` of Elasticsearch and OpenSearch: bodies from outbox rows, and what follows from answers (wire-contracts.md 3.1, 3.2). Pure.
 
 A body is pairs of lines: `{"create":{"_index":...,"_id":...}}` and the record, whose bytes are those of the outbox. They are not decoded:
-`event.id` stands in the second place of every record, and is found there; only in a record that begins otherwise it is looked for by a
-decoder. Records go to the data stream of their kind, `logs-cisco_esa.{kind}-{namespace}`, by `create`, so that a record sent again is
-known by its id: 409, which is a success.
+`event.id` is the first key of `event`, near the beginning of every record, and is found there; only in a record that begins otherwise it is
+looked for by a decoder. Records go to the data stream of their kind, `logs-cisco_esa.{kind}-{namespace}`, by `create`: one that is sent
+again is known by its id, which is answered with 409 and is a success.
 
 Two levels of answers: the request's (`Answer.then`), and inside a success one for each record (`Fate`), in the order of the request.
 """
@@ -104,8 +104,8 @@ def encode(
 
 
 _EVENT_ID = b'"event":{"id":"'
-_HEAD_BYTES = 80
-"""`@timestamp` and the beginning of `event` take less."""
+_HEAD_BYTES = 512
+"""What stands before it (`@timestamp`, of lines also `log` and `host`) takes less. Inside a text its quotes would be escaped."""
 
 
 class _Event(msgspec.Struct):

@@ -208,18 +208,18 @@ def server(files: TlsFiles, *, ask: bool = False) -> ssl.SSLContext:
     return context
 
 
-def contexts(**settings: str) -> Callable[[], ssl.SSLContext]:
+def contexts(settings: ClientTls) -> Callable[[], ssl.SSLContext]:
     """What the composition root hands in."""
-    return client_contexts(ClientTls(**settings), owner="sink x", counters=None).current
+    return client_contexts(settings, owner="sink x", counters=None).current
 
 
 async def test_tls_and_client_certificates(files: TlsFiles) -> None:
     """A server of a known authority is trusted, another one not; who wants a certificate of ours gets it."""
     async with BulkReceiver(tls=server(files, ask=True)) as receiver:
-        good = Nodes([receiver.url], tls=contexts(ca_file=files.ca_file, cert_file=files.client[0], key_file=files.client[1]))
+        good = Nodes([receiver.url], tls=contexts(ClientTls(ca_file=files.ca_file, cert_file=files.client[0], key_file=files.client[1])))
         assert await post(good) == 200
         await good.close()
-        nameless = Nodes([receiver.url], tls=contexts(ca_file=files.ca_file))
+        nameless = Nodes([receiver.url], tls=contexts(ClientTls(ca_file=files.ca_file)))
         with pytest.raises(TransientError):
             await post(nameless)
         await nameless.close()

@@ -25,7 +25,9 @@ def simulated(messages: int = 30) -> Segments:
     segments: Segments = []
     for at in range(0, len(lines), 200):
         pipeline.feed(Batch([Run(Origin(tag="esa"), lines[at : at + 200])], 1), now_s=1.7e9)
-        for row in pipeline.seal().rows:
+        sealed = pipeline.seal()
+        assert sealed is not None
+        for row in sealed.rows:
             segments += [(len(segments), number, kind, body) for number, (kind, _, body) in enumerate(row.segments)]
     assert {"line", "connection", "delivery", "message"} <= {kind for _, _, kind, _ in segments}
     return segments
@@ -68,7 +70,8 @@ def test_no_record_of_the_core_is_decoded(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (b'{"event":{"sequence":1,"id":"a\\"b"},"x":1}', 'a"b'),
         (b'{"@timestamp" : "2026", "event" : { "id" : "c" }}', "c"),
-        (b'{"x":"' + b"y" * 90 + b'","event":{"id":"d"}}', "d"),
+        (b'{"x":"' + b"y" * 600 + b'","event":{"id":"d"}}', "d"),
+        (b'{"log":{"file":{"path":"\\"event\\":{\\"id\\":\\"no"}},"event":{"id":"e"}}', "e"),
         (b'{"x":1}', None),
         (b"no JSON", None),
         (b"\xff", None),
@@ -157,7 +160,7 @@ def failed(status: int, name: str | None, reason: str = "why", **more: Any) -> d
     return {"status": status, "error": {"type": name, "reason": reason, **more}} if name else {"status": status}
 
 
-FATES = [
+FATES: list[tuple[dict[str, Any], str]] = [
     ({"status": 201}, "stored"),
     ({"status": 200, "result": "created"}, "stored"),
     ({"status": 201, "failure_store": "used"}, "diverted"),
@@ -198,9 +201,10 @@ def test_what_becomes_of_a_record(item: dict[str, Any], then: str) -> None:
     assert answer.then == "items"
     assert [fate.then for fate in answer.fates] == [then]
     assert answer.fates[0].index == ".ds-x-000001"
-    if "error" in item:
-        assert answer.fates[0].reason == item["error"]["type"]
-        assert item["error"]["reason"] in answer.fates[0].detail
+    told = item.get("error")
+    if told is not None:
+        assert answer.fates[0].reason == told["type"]
+        assert told["reason"] in answer.fates[0].detail
 
 
 def test_answers_are_in_the_order_of_the_request() -> None:
