@@ -123,6 +123,9 @@ SINK_RETRIES = "esa_tls.sink.retries"
 SINK_REJECTED = "esa_tls.sink.records.rejected"
 SINK_DEAD_LETTERED = "esa_tls.sink.records.dead_lettered"
 SINK_DROPPED = "esa_tls.sink.records.dropped"
+SINK_KNOWN = "esa_tls.sink.records.known"
+SINK_POSTPONED = "esa_tls.sink.records.postponed"
+SINK_DIVERTED = "esa_tls.sink.records.diverted"
 SINK_OLDEST_UNSENT = "esa_tls.sink.oldest_unsent.age"
 STORE_SIZE = "esa_tls.store.size"
 STORE_RECORDS = "esa_tls.store.records"
@@ -281,6 +284,21 @@ METRICS: tuple[Metric, ...] = (
     Metric(SINK_REJECTED, COUNTER, "{record}", ("sink", "reason"), "Records a sink refused for good."),
     Metric(SINK_DEAD_LETTERED, COUNTER, "{record}", ("sink", "reason"), "Refused records that are kept as dead letters."),
     Metric(SINK_DROPPED, COUNTER, "{record}", ("sink", "reason"), "Records a sink will never get, e.g. because of when_full: drop_oldest."),
+    Metric(SINK_KNOWN, COUNTER, "{record}", ("sink",), "Records that a sink had already, by their id: sent again, without effect."),
+    Metric(
+        SINK_POSTPONED,
+        COUNTER,
+        "{record}",
+        ("sink", "reason"),
+        "Records that a sink did not take for now, out of a request of which it took others: they are sent again.",
+    ),
+    Metric(
+        SINK_DIVERTED,
+        COUNTER,
+        "{record}",
+        ("sink", "reason"),
+        "Records that a sink put aside instead of where they belong (Elasticsearch's failure store), so that searches do not find them.",
+    ),
     Metric(SINK_OLDEST_UNSENT, GAUGE, "s", ("sink",), "Age of the oldest record a sink has not got; 0 when it is up to date."),
     Metric(STORE_SIZE, GAUGE, "By", (), "Bytes of the embedded store's file that hold something."),
     Metric(STORE_RECORDS, GAUGE, "{record}", (), "Records in the embedded store now."),

@@ -1,4 +1,4 @@
-"""Peers that are built here from their packages, once: from a Go module or an npm package of ours that names them, into `listing.CACHE`.
+"""Peers that are built here, once, into `listing.CACHE`: from packages that a Go module, an npm package or a Maven project of ours names.
 
 `make peers` (`python -m tests.peers.building`) builds all of them; a test that comes first builds the one it needs. What was built is kept
 as long as the files it was built from stay the same. Only package managers reach the network, and their own settings say where to.
@@ -83,13 +83,85 @@ class NodePeers(msgspec.Struct, frozen=True):
         return {path.removeprefix("node_modules/"): package["version"] for path, package in packages.items() if path}
 
 
+class MavenPeer(msgspec.Struct, frozen=True):
+    """What `tests/peers/<name>/pom.xml` names, and classes of ours beside it (`*.java`), if there are any.
+
+    `java`: the oldest Java that it runs on. One that is newer than what the system installs need not be there: then its tests are skipped.
+    """
+
+    name: str
+    java: int = 17
+
+    @property
+    def needed(self) -> bool:
+        """Whether it can be had everywhere."""
+        return self.java <= SYSTEM_JAVA
+
+    def build(self) -> Built:
+        """Jars are in `folder / "lib"`, our classes in `folder / "classes"`, `*.xml` beside the pom in `folder`. Raises NotBuilt.
+
+        Versions are by artifact, without its group.
+        """
+        source = HERE / self.name
+        files = [*sorted(source.glob("*.xml")), *sorted(source.glob("*.java"))]
+        return _once(self.name, files, lambda folder: self._make(files, folder))
+
+    def _make(self, files: list[Path], folder: Path) -> dict[str, str]:
+        mvn = listing.apt_installed("mvn", "maven")
+        home = jdk(self.java)
+        if mvn is None or home is None:
+            raise NotBuilt(f"no Maven, or no JDK {self.java} or newer, and they cannot be installed by apt-get as root")
+        for file in files:
+            shutil.copy(file, folder)
+        # `--strict-checksums`: what does not have the checksum that was published for it is not taken.
+        _run(mvn, "--batch-mode", "--quiet", "--strict-checksums", "dependency:copy-dependencies", "-DoutputDirectory=lib", folder=folder)
+        if sources := [file for file in files if file.suffix == ".java"]:
+            _run(home / "bin" / "javac", "-cp", "lib/*", "-d", "classes", *sources, folder=folder)
+        jars = (re.fullmatch(r"(.+?)-(\d.*)\.jar", jar.name) for jar in (folder / "lib").iterdir())
+        return {jar[1]: jar[2] for jar in jars if jar is not None}
+
+
+SYSTEM_JAVA = 17
+"""What `default-jdk-headless` brings, or something newer."""
+
+
+def jdk(at_least: int = SYSTEM_JAVA) -> Path | None:
+    """The home of the oldest JDK that is new enough, installed if it has to be; None: it cannot be had."""
+    homes = {Path(os.environ.get("JAVA_HOME", "/nowhere")), *Path("/usr/lib/jvm").glob("*")}
+    if (javac := shutil.which("javac")) is not None:
+        homes.add(Path(javac).resolve().parents[1])
+    found = sorted((_java_version(home), str(home)) for home in homes if (home / "bin" / "javac").exists())
+    for version, home in found:
+        if version >= at_least:
+            return Path(home)
+    if at_least > SYSTEM_JAVA or found:
+        return None
+    javac_path = listing.apt_installed("javac", "default-jdk-headless")
+    return None if javac_path is None else javac_path.resolve().parents[1]
+
+
+def _java_version(home: Path) -> int:
+    """Its major version; 0 if it does not say."""
+    release = home / "release"
+    match = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(), re.MULTILINE) if release.exists() else None
+    return int(match[1]) if match else 0
+
+
+def java(at_least: int = SYSTEM_JAVA) -> Path | None:
+    """The program that runs what a `MavenPeer` built; None: it cannot be had."""
+    home = jdk(at_least)
+    return None if home is None else home / "bin" / "java"
+
+
 COLLECTOR = GoPeer("collector")
 GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 DEPLOYING = GoPeer("deploying", (".", "sigs.k8s.io/kustomize/kustomize/v5"))
 NODE = NodePeers()
+OPENSEARCH = MavenPeer("opensearch")
+OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE, OPENSEARCH, OPENSEARCH_3)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
@@ -128,12 +200,12 @@ def _run(*command: str | Path, folder: Path) -> str:
     return done.stdout
 
 
-def built(peer: GoPeer | NodePeers, *names: str) -> Built:
+def built(peer: GoPeer | NodePeers | MavenPeer, *names: str) -> Built:
     """What was built, for a fixture; if it cannot be had, the peers `names` are missing."""
     try:
         return peer.build()
     except NotBuilt as error:
-        listing.missing(*names, why=str(error))
+        listing.missing(*names, why=str(error), needed=not isinstance(peer, MavenPeer) or peer.needed)
 
 
 def main() -> NoReturn:
@@ -144,7 +216,7 @@ def main() -> NoReturn:
         try:
             peer.build()
         except NotBuilt as error:
-            failed = True
+            failed |= not isinstance(peer, MavenPeer) or peer.needed
             print(f"peers: {peer.name}: {error}", file=sys.stderr)
         else:
             print(f"peers: {peer.name} is there ({time.monotonic() - begun_s:.1f} s)", flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from tests.e2e.sidecar import Sidecars
 from tests.peers import building, listing
 from tests.peers.listing import missing, peer
 from tests.peers.programs import Programs
+from tests.peers.searching import OpenSearch
 
 __all__ = ["missing", "peer", "pytest_configure"]
 
@@ -82,3 +83,56 @@ def grpcurl() -> Path:
     made = building.built(building.GRPCURL, listing.GRPCURL)
     peer(listing.GRPCURL, made.versions["github.com/fullstorydev/grpcurl"])
     return made.folder / "grpcurl"
+
+
+@pytest.fixture(scope="session")
+def opensearch_built() -> building.Built:
+    """What an `OpenSearch` of a test's own is started from."""
+    made = building.built(building.OPENSEARCH, listing.OPENSEARCH)
+    peer(listing.OPENSEARCH, made.versions["opensearch"])
+    return made
+
+
+@pytest.fixture(scope="session")
+def opensearch(opensearch_built: building.Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
+    """A node that all tests of this run share: each takes names of its own (a data stream's namespace), and nobody ends it."""
+    node = OpenSearch(opensearch_built, tmp_path_factory.mktemp("opensearch"))
+    try:
+        yield node.start()
+        node.end()
+    finally:
+        node.make_sure_it_is_gone()
+
+
+@pytest.fixture(scope="session")
+def opensearch_3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
+    """The same of OpenSearch 3, where there is a Java for it."""
+    made = building.built(building.OPENSEARCH_3, listing.OPENSEARCH_3)
+    peer(listing.OPENSEARCH_3, made.versions["opensearch"])
+    node = OpenSearch(made, tmp_path_factory.mktemp("opensearch3"), java=building.OPENSEARCH_3.java)
+    try:
+        yield node.start()
+        node.end()
+    finally:
+        node.make_sure_it_is_gone()
+
+
+@pytest.fixture(params=["opensearch", "opensearch_3"])
+def either_opensearch(request: pytest.FixtureRequest) -> OpenSearch:
+    """One after the other: 2 and 3."""
+    node: OpenSearch = request.getfixturevalue(request.param)
+    return node
+
+
+@pytest.fixture
+def opensearch_node(opensearch_built: building.Built, tmp_path: Path) -> Iterator[Callable[..., OpenSearch]]:
+    """Makes nodes of a test's own, not started yet, with settings (`name=value`): to be killed, overloaded, started again."""
+    nodes: list[OpenSearch] = []
+
+    def make(*settings: str) -> OpenSearch:
+        nodes.append(OpenSearch(opensearch_built, tmp_path / f"opensearch-{len(nodes)}", *settings))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.make_sure_it_is_gone()

@@ -58,6 +58,8 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "lookup",
         "watch",
         "demo",
+        "templates",
+        "completion",
     }
 
 

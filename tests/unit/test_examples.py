@@ -19,7 +19,7 @@ from esa_tls.sinks.otlp import OtlpSink
 from esa_tls.telemetry import Counters
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
-OURS = ["esa-syslog.yaml", "esa-tls-otlp.yaml", "esa-tls.yaml"]
+OURS = ["esa-syslog.yaml", "esa-tls-elasticsearch.yaml", "esa-tls-otlp.yaml", "esa-tls.yaml"]
 THEIRS = ["collector.yaml", "fluent-bit.yaml"]
 
 
@@ -29,8 +29,9 @@ def test_nothing_else_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_ours_load_and_lose_nothing(name: str) -> None:
+def test_ours_load_and_lose_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is accepted, has a durable journal, a source and a sink, each sink can be made, and no listener lets in whoever comes."""
+    monkeypatch.setenv("ELASTIC_API_KEY", "a-key")
     made = config.load(EXAMPLES / name)
 
     assert made.data_dir == "/var/lib/esa-tls"

@@ -1,15 +1,12 @@
 """From a sink's setting to the sink."""
 
-from esa_tls.config import (
-    FluentSink,
-    FluentUpstream,
-    JsonlSink,
-    OtlpSink,
-    listen_address,
-)
+from esa_tls.config import ElasticsearchSink, FluentSink, FluentUpstream, JsonlSink, OtlpSink, listen_address
+from esa_tls.config import Sink as SinkSettings
 from esa_tls.runtime.dispatch import Sink
 from esa_tls.runtime.streams import own_hostname
 from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials
+from esa_tls.sinks.elasticsearch import ElasticsearchSink as BulkClient
+from esa_tls.sinks.elasticsearch_nodes import Nodes, authorization
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
 from esa_tls.sinks.fluent_upstreams import Receiver
 from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
@@ -20,7 +17,7 @@ from esa_tls.telemetry import Counters
 from esa_tls.wire.fluent_handshake import ClientCredentials
 
 
-def make_sink(settings: JsonlSink | FluentSink | OtlpSink, counters: Counters | None = None) -> Sink:
+def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
     """The sink a setting describes. `counters`: for what a sink counts itself."""
     kinds = frozenset(settings.records)
     classes = tuple(cls for cls, wanted in (("line", "line" in kinds), ("summary", bool(kinds - {"line"}))) if wanted)
@@ -58,6 +55,36 @@ def make_sink(settings: JsonlSink | FluentSink | OtlpSink, counters: Counters | 
                 max_request_bytes=settings.max_request_bytes,
                 counters=counters,
             )
+        case ElasticsearchSink():
+            return BulkClient(
+                _nodes(settings, counters),
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=kinds,
+                namespace=settings.namespace,
+                max_request_bytes=settings.max_request_bytes,
+                max_request_records=settings.max_request_records,
+                require_template=settings.require_template,
+                counters=counters,
+            )
+
+
+def _nodes(settings: ElasticsearchSink, counters: Counters | None) -> Nodes:
+    """The nodes of a cluster, and how to get in."""
+    login = authorization(
+        api_key=None if settings.api_key is None else settings.api_key.reveal(),
+        username=settings.username,
+        password=None if settings.password is None else settings.password.reveal(),
+    )
+    return Nodes(
+        settings.nodes,
+        headers={**{name: value.reveal() for name, value in settings.headers.items()}, **login},
+        gzip=settings.gzip,
+        timeout_s=settings.timeout_s,
+        connect_timeout_s=settings.connect_timeout_s,
+        tls=None if settings.tls is None else client_contexts(settings.tls, owner=f"sink {settings.name}", counters=counters).current,
+        server_name=None if settings.tls is None else settings.tls.server_name,
+    )
 
 
 def _otlp_client(settings: OtlpSink, counters: Counters | None) -> OtlpTransport:

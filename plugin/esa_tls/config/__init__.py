@@ -13,6 +13,7 @@ Sources and sinks are unions told apart by `type`; `app/` has one `match` over e
 
 from __future__ import annotations
 
+from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.loading import load, load_require_tls, parse
 from esa_tls.config.own_telemetry import Telemetry, TelemetryFluent, TelemetryOtlp
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
@@ -28,6 +29,7 @@ __all__ = [
     "Appliance",
     "ClientTls",
     "Config",
+    "ElasticsearchSink",
     "FluentSecurity",
     "FluentSink",
     "FluentSource",

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Appliance, Config
@@ -179,11 +180,11 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
                 yield f"sinks[{index}].path", f"{sink.path!r} is written by sinks[{first}]"
             continue
         if isinstance(sink, OtlpSink) and sink.protocol == "http":
-            for number, endpoint in enumerate(sink.endpoints):
-                if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", endpoint):
-                    yield f"sinks[{index}].endpoints[{number}]", f"expected http://HOST:PORT or https://HOST:PORT, got {endpoint!r}"
-                elif sink.tls is not None and not endpoint.startswith("https://"):
-                    yield f"sinks[{index}].endpoints[{number}]", f"there is `tls`, so expected https://..., got {endpoint!r}"
+            yield from _wrong_urls(f"sinks[{index}].endpoints", sink.endpoints, tls=sink.tls is not None)
+            continue
+        if isinstance(sink, ElasticsearchSink):
+            yield from _wrong_urls(f"sinks[{index}].nodes", sink.nodes, tls=sink.tls is not None)
+            yield from _wrong_login(f"sinks[{index}]", sink)
             continue
         where, addresses = ("endpoints", sink.endpoints) if isinstance(sink, OtlpSink) else ("upstreams", sink.upstreams)
         for number, address in enumerate(addresses):
@@ -217,6 +218,25 @@ def wrong_require_tls(settings: RequireTls, where: str = "") -> Iterator[tuple[s
                 ipaddress.ip_network(network, strict=False)
             except ValueError as error:
                 yield place, f"no address and no network: {error}"
+
+
+def _wrong_urls(where: str, urls: list[str], *, tls: bool) -> Iterator[tuple[str, str]]:
+    for number, url in enumerate(urls):
+        if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", url):
+            yield f"{where}[{number}]", f"expected http://HOST:PORT or https://HOST:PORT, got {url!r}"
+        elif tls and not url.startswith("https://"):
+            yield f"{where}[{number}]", f"there is `tls`, so expected https://..., got {url!r}"
+
+
+def _wrong_login(where: str, sink: ElasticsearchSink) -> Iterator[tuple[str, str]]:
+    if (sink.username is None) != (sink.password is None):
+        yield where, "username and password belong together"
+    if sink.api_key is not None and sink.username is not None:
+        yield where, "api_key and username do not go together"
+    if sink.api_key is not None or sink.username is not None:
+        for name in sink.headers:
+            if name.lower() == "authorization":
+                yield f"{where}.headers.{name}", "api_key or username make this header"
 
 
 def _wrong_telemetry(config: Config, listening: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str]]:

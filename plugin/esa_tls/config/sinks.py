@@ -7,30 +7,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from esa_tls.config.parts import ClientTls, GiB, KiB, MiB, RecordKind, Secret
+from esa_tls.config.elasticsearch import ElasticsearchSink
+from esa_tls.config.parts import ClientTls, GiB, KiB, MiB, Secret
+from esa_tls.config.sink_settings import SinkName, SinkSettings
 
 STANDARD_OUTPUT = "-"
 """The `path` of a jsonl sink that writes to standard output."""
-
-
-SinkName = Annotated[
-    str, Meta(description="Unique name; the sink's place in the journal is kept under it, so renaming starts anew.", min_length=1)
-]
-
-
-class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every sink has."""
-
-    name: SinkName
-    records: Annotated[list[RecordKind], Meta(description="Kinds of records wanted.", min_length=1)] = msgspec.field(
-        default_factory=lambda: ["line", "connection", "delivery", "message", "consolidated"]
-    )
-    from_: Annotated[
-        Literal["tail", "oldest"],
-        Meta(description="Where a new sink begins: at what comes from now on, or at the oldest record still in the journal."),
-    ] = msgspec.field(name="from", default="tail")
-    retry_initial_s: Annotated[float, Meta(description="Wait after the first failure; doubles each time, with jitter.", gt=0)] = 1.0
-    retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
 
 
 class JsonlSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="jsonl", tag_field="type"):
@@ -116,5 +98,5 @@ class OtlpSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 10.0
 
 
-Sink = JsonlSink | FluentSink | OtlpSink
+Sink = JsonlSink | FluentSink | OtlpSink | ElasticsearchSink
 """All types of sinks."""

@@ -1,0 +1,29 @@
+"""What every type of sink has: a leaf, so that a type of sink may have a file of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from esa_tls.config.parts import RecordKind
+
+SinkName = Annotated[
+    str, Meta(description="Unique name; the sink's place in the journal is kept under it, so renaming starts anew.", min_length=1)
+]
+
+
+class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every sink has."""
+
+    name: SinkName
+    records: Annotated[list[RecordKind], Meta(description="Kinds of records wanted.", min_length=1)] = msgspec.field(
+        default_factory=lambda: ["line", "connection", "delivery", "message", "consolidated"]
+    )
+    from_: Annotated[
+        Literal["tail", "oldest"],
+        Meta(description="Where a new sink begins: at what comes from now on, or at the oldest record still in the journal."),
+    ] = msgspec.field(name="from", default="tail")
+    retry_initial_s: Annotated[float, Meta(description="Wait after the first failure; doubles each time, with jitter.", gt=0)] = 1.0
+    retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
