@@ -161,7 +161,9 @@ NODE = NodePeers()
 OPENSEARCH = MavenPeer("opensearch")
 OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE, OPENSEARCH, OPENSEARCH_3)
+VICTORIA_LOGS = GoPeer("victorialogs", ("github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",))
+
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE, OPENSEARCH, OPENSEARCH_3, VICTORIA_LOGS)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:

@@ -41,6 +41,7 @@ COMPOSE = "compose-go"
 BUILDKIT = "BuildKit's Dockerfile linter"
 KUSTOMIZE = "kustomize"
 SYSTEMD_ANALYZE = "systemd-analyze"
+VICTORIA_LOGS = "VictoriaLogs"
 
 PEERS = (
     COLLECTOR,
@@ -55,6 +56,7 @@ PEERS = (
     BUILDKIT,
     KUSTOMIZE,
     SYSTEMD_ANALYZE,
+    VICTORIA_LOGS,
     "rsyslog",
     "syslog-ng",
     "logger",
