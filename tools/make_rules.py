@@ -25,9 +25,18 @@ RULES = ROOT / "deploy" / "rules"
 SUFFIXES = {"lucene": "lucene", "eql": "eql", "esql": "esql", "opensearch": "lucene", "logsql": "logsql", "splunk": "spl"}
 """Language, the name of its folder -> how its files end."""
 
+Queries = dict[str, dict[str, dict[str, str]]]
+"""Language -> rule -> `{"query": ...}`, or `{"cannot": why that language has no such query}`."""
+
 _LOGSOURCE = {"type": "logsource", "product": "cisco", "service": "esa"}
 _MADE = "# Made by `make rules` from the record fields: do not edit.\n"
-_LABELS = {"@timestamp": "_time", "cisco_esa.record": "kind", "cisco_esa.appliance": "appliance", "event.original": "_msg"}
+_LABELS = {
+    "@timestamp": "_time",
+    "cisco_esa.record": "kind",
+    "cisco_esa.appliance": "appliance",
+    "host.name": "appliance",
+    "event.original": "_msg",
+}
 """Fields that have a place of their own in Loki and VictoriaLogs."""
 
 
@@ -68,21 +77,22 @@ def splunk_pipeline() -> str:
     return _MADE + yaml.safe_dump(pipeline, sort_keys=False, width=1_000)
 
 
-def queries(tools: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """Language -> rule -> its query or why there is none, as the converter says. `tools`: the Python that has the Sigma tools."""
+def queries(tools: Path) -> Queries:
+    """What the converter makes of the rules. `tools`: the Python that has the Sigma tools."""
     convert = ROOT / "tools" / "convert_rules.py"
-    done = subprocess.run((tools, convert, RULES / "sigma", RULES / "pipelines"), capture_output=True, text=True, check=False)
+    command = (tools, convert, RULES / "sigma", RULES / "pipelines")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (paths of ours)
     if done.returncode != 0:
         raise SystemExit(done.stderr)
-    found: dict[str, dict[str, dict[str, str]]] = json.loads(done.stdout)
+    found: Queries = json.loads(done.stdout)
     return found
 
 
-def made(tools: Path) -> dict[Path, str]:
+def made(converted: Queries) -> dict[Path, str]:
     """Every file of `converted`, below RULES, and its text."""
     return {
         Path("converted", language, f"{rule}.{SUFFIXES[language]}"): result["query"] + "\n"
-        for language, rules in queries(tools).items()
+        for language, rules in converted.items()
         for rule, result in rules.items()
         if "query" in result
     }
@@ -100,7 +110,7 @@ def main() -> None:
     """Write all of it anew."""
     for name, text in pipelines().items():
         (RULES / name).write_text(text, encoding="utf-8")
-    files = made(building.SIGMA.build().folder / "bin" / "python")
+    files = made(queries(building.SIGMA.build().folder / "bin" / "python"))
     shutil.rmtree(RULES / "converted", ignore_errors=True)
     for name, text in files.items():
         (RULES / name).parent.mkdir(parents=True, exist_ok=True)

@@ -62,9 +62,9 @@ class GoPeer(msgspec.Struct, frozen=True):
 
 
 class NodePeers(msgspec.Struct, frozen=True):
-    """The packages that `tests/peers/node/package-lock.json` names."""
+    """The packages that `tests/peers/<name>/package-lock.json` names."""
 
-    name: str = "node"
+    name: str
 
     def build(self) -> Built:
         """They are in `folder / "node_modules"`. Raises NotBuilt."""
@@ -180,13 +180,14 @@ COLLECTOR = GoPeer("collector")
 GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 DEPLOYING = GoPeer("deploying", (".", "sigs.k8s.io/kustomize/kustomize/v5"))
-NODE = NodePeers()
+LOGQL = NodePeers("logql")
+NODE = NodePeers("node")
 OPENSEARCH = MavenPeer("opensearch")
 OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 SIGMA = PythonPeer("sigma")
 VICTORIA_LOGS = GoPeer("victorialogs", ("github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",))
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
@@ -245,7 +246,12 @@ def main() -> NoReturn:
             print(f"peers: {peer.name}: {error}", file=sys.stderr)
         else:
             print(f"peers: {peer.name} is there ({time.monotonic() - begun_s:.1f} s)", flush=True)
-    for name, program in (("rsyslog", listing.rsyslogd()), ("syslog-ng", listing.syslog_ng_folder())):
+    installed = (
+        ("rsyslog", listing.rsyslogd()),
+        ("syslog-ng", listing.syslog_ng_folder()),
+        ("prometheus", listing.prometheus("prometheus")),
+    )
+    for name, program in installed:
         failed |= program is None
         print(f"peers: {name} {'is there' if program else 'cannot be had by apt-get'}", flush=True)
     sys.exit(1 if failed and os.environ.get("CI") == "true" else 0)

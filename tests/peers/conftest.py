@@ -165,3 +165,39 @@ def victoria_logs_node(victoria_logs_program: Path, tmp_path: Path) -> Iterator[
 def victoria_logs(victoria_logs_node: Callable[..., VictoriaLogs]) -> VictoriaLogs:
     """An empty store that runs; it starts in a tenth of a second, so that every test has its own."""
     return victoria_logs_node().start()
+
+
+@pytest.fixture(scope="session")
+def sigma_python() -> Path:
+    """The Python that has the Sigma tools; `-m sigma.cli.main` is their command line."""
+    made = building.built(building.SIGMA, listing.SIGMA)
+    peer(listing.SIGMA, f"{made.versions['sigma-cli']}, {made.versions['pysigma']}")
+    return made.folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def logql_modules() -> Path:
+    """`node_modules` with the grammar of LogQL."""
+    made = building.built(building.LOGQL, listing.LOGQL)
+    peer(listing.LOGQL, made.versions["@grafana/lezer-logql"])
+    return made.folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """The program promtool."""
+    program = listing.prometheus("promtool")
+    if program is None:
+        missing(listing.PROMTOOL, why="it cannot be had by apt-get as root")
+    peer(listing.PROMTOOL, listing.version_of(program, "--version").split()[2])
+    return program
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """The program prometheus."""
+    program = listing.prometheus("prometheus")
+    if program is None:
+        missing(listing.PROMETHEUS, why="it cannot be had by apt-get as root")
+    peer(listing.PROMETHEUS, listing.version_of(program, "--version").split()[2])
+    return program
