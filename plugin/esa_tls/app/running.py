@@ -130,6 +130,7 @@ async def serve(
     """`run` inside a running event loop. Signal handlers are set only when this is the main thread and no `stop` is given."""
     counters = Counters()
     telemetry.watch_process(counters, version=__version__)
+    counters.gauge(telemetry.JOURNAL_LIMIT, lambda: config.journal.max_bytes, pipeline="0")
     with (
         telling(config.telemetry, counters, version=__version__) as tracer,
         closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal,
@@ -138,16 +139,6 @@ async def serve(
             await _serve(config, journal, counters, stop or _stop_on_signal(), started, tracer, reload)
         except* EsaTlsError as group:
             raise _the_error(group) from group
-    meters = telemetry.meter_provider(counters, [], version=__version__)
-    journal = Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)
-    counters.gauge(telemetry.JOURNAL_LIMIT, lambda: config.journal.max_bytes, pipeline="0")
-    try:
-        await _serve(config, journal, counters, stop or _stop_on_signal(), started)
-    except* EsaTlsError as group:
-        raise _the_error(group) from group
-    finally:
-        journal.close()
-        meters.shutdown()
 
 
 def replay_dead_letters(config: Config, *, limit: int) -> int:
