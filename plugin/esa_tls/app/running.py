@@ -133,6 +133,7 @@ async def serve(
     """`run` inside a running event loop. Signal handlers are set only when this is the main thread and no `stop` is given."""
     counters = Counters()
     telemetry.watch_process(counters, version=__version__)
+    counters.gauge(telemetry.JOURNAL_LIMIT, lambda: config.journal.max_bytes, pipeline="0")
     with (
         telling(config.telemetry, counters, version=__version__) as tracer,
         closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal,
