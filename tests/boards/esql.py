@@ -1,7 +1,7 @@
 """A reader of ES|QL as far as our queries use it: it knows each column and its type, and works a query out by the documented rules.
 
-No Elasticsearch can be run here, and no parser of its own may be used. What Elasticsearch refuses is refused: commands, columns and functions
-that there are not, comparisons of types that do not go together. Its rules that bite: a comparison with null or with a value of several
+No Elasticsearch can be run here, and no parser of its own may be used. What Elasticsearch refuses is refused: commands, columns and
+functions that there are not, comparisons of types that do not go together. Its rules that bite: a comparison with null or with several
 values is null, null is not true, `BY` counts a list under each of its values, rows come in no order but that of `SORT`.
 """
 
@@ -38,7 +38,9 @@ def run(text: str, records: Iterable[Row], now: datetime) -> list[Row]:
         raise EsqlError(f"no such source: {first}")
     kinds = re.findall(r"cisco_esa\.(\w+)-", found[1])
     types = {path: field.type for path, field in BY_PATH.items() if set(field.kinds) & set(kinds)}
-    rows = [{**record, "@timestamp": datetime.fromisoformat(record["@timestamp"])} for record in records if record["cisco_esa.record"] in kinds]
+    rows = [
+        {**record, "@timestamp": datetime.fromisoformat(record["@timestamp"])} for record in records if record["cisco_esa.record"] in kinds
+    ]
     for command in commands:
         name, _, rest = command.partition(" ")
         if name not in _COMMANDS:

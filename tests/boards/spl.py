@@ -1,7 +1,7 @@
 """A check of SPL as far as our queries use it: commands, functions, quoting, and names of fields as Splunk makes them of our JSON.
 
-Nothing is worked out, and no Splunk is asked. What is refused: a command or function that is none of those below, a name with a dot in `eval`
-that is not in single quotes (Splunk would join two texts), a list without its `{}`, a field that records do not have.
+Nothing is worked out, and no Splunk is asked. What is refused: a command or function that is none of those below, a name with a dot in
+`eval` that is not in single quotes (Splunk would join two texts), a list without its `{}`, a field that records do not have.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ _EVAL_TOKEN = re.compile(
     r"\s*(?:(?P<field>'[^']+')|(?P<string>\"(?:[^\"\\]|\\.)*\")|(?P<number>\d+(?:\.\d+)?)|(?P<word>[A-Za-z_]\w*)|(?P<sign>[=<>!]=?|[*/+,()-]))"
 )
 _FUNCTIONS = ("count", "eval", "in", "isnull", "isnotnull", "round")
+_TEXT = r"\"(?:[^\"\\]|\\.)*\""
 _TERM = re.compile(
-    r"\s*(?P<no>NOT )?(?:(?P<time>earliest|latest)=(?P<when>[-+@\w]+)|index=\w+"
-    r"|(?P<field>\"[^\"]+\"|[@\w.]+)(?: IN \((?P<many>(?:\"(?:[^\"\\]|\\.)*\"(?:, )?)+)\)|(?P<compare>[=<>]=?)(?P<value>\"(?:[^\"\\]|\\.)*\"|\*|[\w.-]+)))"
+    r"\s*(?:NOT )?(?:(?P<time>earliest|latest)=(?P<when>[-+@\w]+)|index=\w+"
+    rf"|(?P<field>\"[^\"]+\"|[@\w.]+)(?: IN \((?:{_TEXT}(?:, )?)+\)|[=<>]=?(?:{_TEXT}|\*|[\w.-]+)))"
 )
 
 

@@ -1,7 +1,7 @@
 """The records that dashboards and queries are tried on, and the truth behind them.
 
-Simulated mail of two appliances in three stretches (40 days, ten days and one day before `NOW`), read by `scan`; beside it the log of a third
-appliance, written here, with failures that the simulator does not make. `NOW` is fixed, so nothing depends on the day of the test.
+Simulated mail of two appliances in three stretches (40 days, ten days and one day before `NOW`), read by `scan`; beside it the log of a
+third appliance, written here, with failures that the simulator does not make. `NOW` is fixed: nothing depends on the day of the test.
 
 Each summary record is paired with the truth that the simulator tells of it. Where design.md leaves a field open, the truth has no value for
 it and `Pair.said` takes the record's; it is checked elsewhere (`tests/property`) that all else is equal.
@@ -118,9 +118,7 @@ def world() -> World:
         records += _scanned(Path(folder), HANDMADE, [f"{stamp} {line}".encode() for line in _HANDMADE_LOG.splitlines()])
     flat_records = [flat(record) for record in records]
     lines = [
-        (record["cisco_esa.appliance"], record["event.original"], record)
-        for record in flat_records
-        if record["cisco_esa.record"] == "line"
+        (record["cisco_esa.appliance"], record["event.original"], record) for record in flat_records if record["cisco_esa.record"] == "line"
     ]
     return World(records, flat_records, dict(pairs), lines)
 

@@ -16,7 +16,9 @@ def json_text(value: Any, indent: int = 0, room: int = WIDTH) -> str:
     inner = " " * (indent + 2)
     if isinstance(value, dict):
         heads = [f"{json.dumps(key, ensure_ascii=False)}: " for key in value]
-        parts = [head + json_text(item, indent + 2, WIDTH - indent - 2 - len(head)) for head, item in zip(heads, value.values(), strict=True)]
+        parts = [
+            head + json_text(item, indent + 2, WIDTH - indent - 2 - len(head)) for head, item in zip(heads, value.values(), strict=True)
+        ]
     else:
         parts = [json_text(item, indent + 2, WIDTH - indent - 2) for item in value]
     start, end = ("{", "}") if isinstance(value, dict) else ("[", "]")

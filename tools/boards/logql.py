@@ -1,5 +1,7 @@
-"""LogQL (Loki). Records are streams with the labels `service_name`, `appliance` and `kind`; every other field is structured metadata, its
-dots turned into `_`, all values text, and a list one text: its JSON. Absent metadata is the empty text. A raw line is the entry itself.
+"""LogQL (Loki).
+
+Records are streams with the labels `service_name`, `appliance` and `kind`; every other field is structured metadata, its dots turned into
+`_`, all values text, and a list one text: its JSON. Absent metadata is the empty text. A raw line is the entry itself.
 
 The period is that of the request; only a counting query names one, in brackets.
 """

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import yaml
-
 from tools.boards import esql, logql, logsql, query_dsl, spl
 from tools.boards.jsontext import json_text
 from tools.boards.kibana_query import kql
@@ -22,7 +21,7 @@ class Question(Written, frozen=True, kw_only=True):
     id: str
     question: str
     read: str
-    parameters: dict[str, Value] = {}
+    parameters: dict[str, Value] = msgspec.field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -78,8 +77,8 @@ How far they were proven, by tests that run with every change, on records of sim
 | OpenSearch query DSL | run on OpenSearch; the answers are those worked out from the truth |
 | LogsQL | run on VictoriaLogs; the answers are those worked out from the truth |
 | KQL | read by a parser of ours, turned into the query DSL as Kibana documents it, and run on OpenSearch: the same records |
-| ES\\|QL | not run, as no Elasticsearch is at hand: read by a parser of ours that knows every field and its type, and worked out by its documented rules; the answers are those worked out from the truth |
-| LogQL | not run, as no Loki is at hand: read by Grafana's grammar (`@grafana/lezer-logql`); made from the same source as LogsQL, for the same fields |
+| ES\\|QL | not run, as no Elasticsearch is at hand: read by a parser of ours, which knows each field and its type; its answers are right |
+| LogQL | not run, as no Loki is at hand: read by Grafana's grammar (`@grafana/lezer-logql`); made from what LogsQL is made from |
 | SPL | not run: its commands, names and quoting are checked |
 """
 
