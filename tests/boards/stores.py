@@ -62,7 +62,7 @@ def opensearch_table(rows: Rows, answer: Mapping[str, Any]) -> Table:
     found = []
     for hit in answer["hits"]["hits"]:
         record = flat(hit["_source"])
-        found.append((record["@timestamp"], *(_shown(record.get(field.path)) for field in rows.columns)))
+        found.append((record["@timestamp"], *(record.get(field.path) for field in rows.columns)))
     return found
 
 
@@ -91,7 +91,7 @@ def fill_victoria_logs(store: VictoriaLogs, world: World) -> None:
         metadata = {
             loki_name(path): _loki_text(value)
             for path, value in record.items()
-            if path not in ("@timestamp", "event.created", "event.original") and BY_PATH[path].type != "nested"
+            if path not in _NOT_METADATA and BY_PATH[path].type != "nested"
         }
         line = record.get("event.original", record["event.action"])
         streams[record["cisco_esa.appliance"], record["cisco_esa.record"]].append([str(nanoseconds), line, metadata])
@@ -101,6 +101,10 @@ def fill_victoria_logs(store: VictoriaLogs, world: World) -> None:
             for (appliance, kind), values in streams.items()
         ]
     )
+
+
+_NOT_METADATA = frozenset({"@timestamp", "event.created", "event.original", "cisco_esa.record", "cisco_esa.appliance", "host.name"})
+"""Time, line and labels."""
 
 
 def _loki_text(value: Any) -> str:
@@ -138,13 +142,22 @@ def expected_table(query: Query, rows: list[dict[str, Any]]) -> Table:
     assert isinstance(query.answer, Rows)
     shown = sorted(rows, key=lambda row: (row["@timestamp"], row["event.sequence"]), reverse=not query.answer.oldest)
     columns = [field.path for field in query.answer.columns]
-    return [(row["@timestamp"], *(_shown(row.get(path)) for path in columns)) for row in shown[: query.answer.limit]]
+    return [(row["@timestamp"], *(row.get(path) for path in columns)) for row in shown[: query.answer.limit]]
+
+
+def largest_are(found: Mapping[tuple[Any, ...], tuple[int, ...]], expected: Mapping[tuple[Any, ...], tuple[int, ...]], limit: int) -> None:
+    """Fails unless `found` is the `limit` largest of `expected`, with their numbers; of those of one size any will do."""
+    wrong = {group: (numbers, expected.get(group)) for group, numbers in found.items() if expected.get(group) != numbers}
+    assert not wrong, wrong
+    assert sorted(numbers[0] for numbers in found.values()) == sorted(numbers[0] for numbers in expected.values())[-limit:]
+
+
+def without_lines(query: Query) -> Query:
+    """The same query without the column of the raw line, which is the entry itself in Loki."""
+    assert isinstance(query.answer, Rows)
+    return msgspec.structs.replace(query, answer=msgspec.structs.replace(query.answer, columns=tuple(_metadata(query.answer))))
 
 
 def as_text(table: Table) -> Table:
     """The same table as a store that has only text returns it."""
     return [tuple(None if value is None else _loki_text(value) for value in row) for row in table]
-
-
-def _shown(value: Any) -> Any:
-    return value

@@ -31,7 +31,8 @@ def text(query: Query, range_: str | None = None, *matchers: str) -> str:
 
 def log_lines(query: Query, *matchers: str) -> str:
     """The records themselves with all their metadata: for a panel that picks its columns."""
-    return _records(query, matchers)
+    assert isinstance(query.answer, Rows)
+    return _records(query, matchers) + _plain_lists(query.answer.columns)
 
 
 def over_time(query: Query, range_: str, *matchers: str) -> str:
@@ -54,18 +55,26 @@ def _counts(query: Query, counts: Counts, range_: str, matchers: Sequence[str]) 
     if counts.share is None:
         return f"topk({counts.limit}, {total})" if counts.by else total
     hits = _sum(query, counts.by, counts.share.where, range_, matchers)
-    # A group without a hit has no number at all: what is there is above 0.
-    kept = {None: "", "all": "\n  == 1", "some": "\n  < 1"}[counts.share.keep]
-    return f"{hits}\n  / {total}{kept}"
+    # A group without a hit has no number at all: where it shall be seen, 0 takes its place.
+    match counts.share.keep:
+        case "all":
+            return f"{hits}\n  / {total}\n  == 1"
+        case "some":
+            return f"{hits}\n  / {total}\n  < 1"
+        case _:
+            return f"({hits}\n  or {total} * 0)\n  / {total}"
 
 
 def _sum(query: Query, by: Sequence[Field], more: Sequence[Condition], range_: str, matchers: Sequence[str]) -> str:
     names = ", ".join(name(field) for field in by)
     records = _records(query, matchers, more)
-    plain = "".join(f" | label_format {name(field)}={_PLAIN % name(field)}" for field in by if field.many)
     # Metadata becomes labels of the result: without `keep` each record would be a series of its own.
     keep = f" | keep {names}" if by else " | keep service_name"
-    return f"sum{f' by ({names})' if by else ''} (count_over_time({records}{plain}{keep} [{range_}]))"
+    return f"sum{f' by ({names})' if by else ''} (count_over_time({records}{_plain_lists(by)}{keep} [{range_}]))"
+
+
+def _plain_lists(fields: Sequence[Field]) -> str:
+    return "".join(f" | label_format {name(field)}={_PLAIN % name(field)}" for field in fields if field.many)
 
 
 _PLAIN = r"""`{{ regexReplaceAll "[\\[\\]\"]" .%s "" }}`"""

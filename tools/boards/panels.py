@@ -118,11 +118,16 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def source() -> Source:
     """What the file says. Raises SourceError, msgspec.ValidationError."""
-    found = msgspec.convert(yaml.safe_load(SOURCE.read_text(encoding="utf-8")), Source)
+    return read(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))
+
+
+def read(value: object) -> Source:
+    """What such a file says. Raises as `source`."""
+    found = msgspec.convert(value, Source)
     for board in (found.records, found.metrics):
-        ids = [panel.id for panel in board.panels]
-        if len(ids) != len(set(ids)):
-            raise SourceError(f"{board.uid}: two panels have one id")
+        for what, names in (("id", [panel.id for panel in board.panels]), ("title", [panel.title for panel in board.panels])):
+            if len(names) != len(set(names)):
+                raise SourceError(f"{board.uid}: two panels have one {what}")
     for section in (*found.records.sections, *found.metrics.sections):
         if any(panel.width > GRID for panel in section.panels):
             raise SourceError(f"{section.title}: a panel is wider than {GRID} columns")
