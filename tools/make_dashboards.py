@@ -1,4 +1,4 @@
-"""Write `deploy/dashboards/` from its `source.yaml`, and `docs/queries.md` from `docs/queries.yaml`: `make dashboards`.
+"""Write `deploy/dashboards/` from its `source.yaml`, and the pages `docs/dashboards.md` and `docs/queries.md`: `make dashboards`.
 
 A test fails when a file is not what this writes.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tools.boards import (
+    dashboard_page,
     grafana,
     grafana_elastic,
     grafana_loki,
@@ -33,6 +34,7 @@ def files() -> Mapping[str, str]:
         "deploy/dashboards/grafana-sidecar.json": grafana.text(grafana_prometheus.built(source.metrics)),
         "deploy/dashboards/kibana.ndjson": saved_objects.text(kibana.objects(source.records)),
         "deploy/dashboards/opensearch-dashboards.ndjson": saved_objects.text(opensearch_dashboards.objects(source.records)),
+        "docs/dashboards.md": dashboard_page.page(source),
         "docs/queries.md": questions.page(questions.questions()),
     }
 
