@@ -37,7 +37,7 @@ def run(text: str, records: Iterable[Row], now: datetime) -> list[Row]:
     if found is None:
         raise EsqlError(f"no such source: {first}")
     kinds = re.findall(r"cisco_esa\.(\w+)-", found[1])
-    types = {path: field.type for path, field in BY_PATH.items() if set(field.kinds) & set(kinds)}
+    types: dict[str, str] = {path: field.type for path, field in BY_PATH.items() if set(field.kinds) & set(kinds)}
     rows = [
         {**record, "@timestamp": datetime.fromisoformat(record["@timestamp"])} for record in records if record["cisco_esa.record"] in kinds
     ]

@@ -73,7 +73,7 @@ def _stats(text: str) -> set[str]:
     counted, _, by = text.partition(" BY ")
     for found in re.findall(r'"[^"]+"|\S+', by):
         _field(found, set())
-    made = set()
+    made: set[str] = set()
     while counted:
         found_count = re.match(r"count(?:\(eval\((?P<eval>.*?)\)\))? AS (?P<name>\w+)(?: |$)", counted)
         if found_count is None:

@@ -14,8 +14,9 @@ from tests.peers.searching import OpenSearch
 from tests.property.truth import flat
 from tools.boards.logql import SERVICE
 from tools.boards.logql import flat as loki_name
-from tools.boards.model import BY_PATH, Counts, Field, Query, Rows
+from tools.boards.model import BY_PATH, Counts, Query, Rows
 
+from esa_tls.core.fields import Field
 from esa_tls.templates import elasticsearch as templates
 from esa_tls.templates.wanted import Wanted
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
@@ -16,8 +16,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard as model
-from tools.boards.model import Field
 from tools.boards.panels import GRID, Good
+
+from esa_tls.core.fields import Field
 
 TAG = "esa-tls"
 
@@ -63,25 +64,22 @@ class Placed(Protocol):
         """Rows."""
 
 
-class Group(Protocol):
-    """Panels under one heading."""
+class Heading(NamedTuple):
+    """The title above some panels."""
 
-    @property
-    def title(self) -> str:
-        """The heading."""
-
-    @property
-    def panels(self) -> Sequence[Any]:
-        """In their order."""
+    title: str
 
 
-def places(groups: Iterable[Group]) -> Iterator[tuple[Group | Placed, model.GridPos]]:
+P = TypeVar("P", bound=Placed)
+
+
+def places(sections: Iterable[tuple[str, Sequence[P]]]) -> Iterator[tuple[Heading | P, model.GridPos]]:
     """Headings and panels with their places: from left to right, a new line where one is full."""
     y = 0
-    for group in groups:
-        yield group, model.GridPos(h=1, w=GRID, x=0, y=y)
+    for title, panels in sections:
+        yield Heading(title), model.GridPos(h=1, w=GRID, x=0, y=y)
         y, x, line = y + 1, 0, 0
-        for panel in group.panels:
+        for panel in panels:
             if x + panel.width > GRID:
                 x, y, line = 0, y + line, 0
             yield panel, model.GridPos(h=panel.height, w=panel.width, x=x, y=y)

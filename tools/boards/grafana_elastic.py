@@ -77,12 +77,12 @@ def built(board: Board, product: Product) -> dashboard.Dashboard:
     ]
     made = grafana.frame(f"{board.uid}-{product}", f"{board.title} ({TITLES[product]})", board.description, variables)
     panels = _Panels(product)
-    for number, (item, place) in enumerate(grafana.places(board.sections), 1):
-        if isinstance(item, Panel):
+    for number, (item, place) in enumerate(grafana.places((section.title, section.panels) for section in board.sections), 1):
+        if isinstance(item, grafana.Heading):
+            made = made.with_row(grafana.heading(item.title, place).id(number))
+        else:
             panel = panels.of(item).id(number).title(item.title).description(item.question).datasource(panels.source).grid_pos(place)
             made = made.with_panel(panel)
-        else:
-            made = made.with_row(grafana.heading(item.title, place).id(number))
     return made
 
 

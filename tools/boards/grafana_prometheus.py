@@ -27,11 +27,11 @@ def built(board: MetricBoard) -> dashboard.Dashboard:
         grafana.chosen("instance", "Sidecar", _values(f'label_values({build}{{job=~"$job"}}, instance)'), ".+", PLUGIN),
     ]
     made = grafana.frame(board.uid, board.title, board.description, variables)
-    for number, (item, place) in enumerate(grafana.places(board.sections), 1):
-        if isinstance(item, MetricPanel):
-            made = made.with_panel(_panel(item).id(number).title(item.title).description(item.question).datasource(_SOURCE).grid_pos(place))
-        else:
+    for number, (item, place) in enumerate(grafana.places((section.title, section.panels) for section in board.sections), 1):
+        if isinstance(item, grafana.Heading):
             made = made.with_row(grafana.heading(item.title, place).id(number))
+        else:
+            made = made.with_panel(_panel(item).id(number).title(item.title).description(item.question).datasource(_SOURCE).grid_pos(place))
     return made
 
 

@@ -10,9 +10,11 @@ from typing import Any
 from tools.boards import grafana
 from tools.boards import saved_objects as saved
 from tools.boards.kibana_query import kql, kql_filter
-from tools.boards.model import Counts, Field, Query, Rows, Share
+from tools.boards.model import Counts, Query, Rows, Share
 from tools.boards.panels import Board, Panel
 from tools.boards.saved_objects import SavedObject
+
+from esa_tls.core.fields import Field
 
 _CORE = "8.8.0"
 _VERSIONS = {"index-pattern": "8.0.0", "search": "8.0.0", "dashboard": "8.7.0"}

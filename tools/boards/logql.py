@@ -12,7 +12,9 @@ import re
 from collections.abc import Sequence
 
 from tools.boards.kibana_query import quoted
-from tools.boards.model import Condition, Counts, Field, Query, Rows, Value, present
+from tools.boards.model import Condition, Counts, Query, Rows, Value, present
+
+from esa_tls.core.fields import Field
 
 SERVICE = "esa-tls"
 

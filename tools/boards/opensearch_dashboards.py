@@ -10,9 +10,11 @@ from typing import Any
 from tools.boards import grafana
 from tools.boards import saved_objects as saved
 from tools.boards.kibana_query import kql_filter
-from tools.boards.model import Counts, Field, Query, Rows, Share
+from tools.boards.model import Counts, Query, Rows, Share
 from tools.boards.panels import Board, Panel
 from tools.boards.saved_objects import SavedObject
+
+from esa_tls.core.fields import Field
 
 _VERSIONS = {"index-pattern": "7.6.0", "search": "7.9.3", "visualization": "7.10.0", "dashboard": "7.9.3"}
 _PANEL_VERSION = "7.10.0"

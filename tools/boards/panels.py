@@ -128,9 +128,8 @@ def read(value: object) -> Source:
         for what, names in (("id", [panel.id for panel in board.panels]), ("title", [panel.title for panel in board.panels])):
             if len(names) != len(set(names)):
                 raise SourceError(f"{board.uid}: two panels have one {what}")
-    for section in (*found.records.sections, *found.metrics.sections):
-        if any(panel.width > GRID for panel in section.panels):
-            raise SourceError(f"{section.title}: a panel is wider than {GRID} columns")
+        if any(panel.width > GRID for panel in board.panels):
+            raise SourceError(f"{board.uid}: a panel is wider than {GRID} columns")
     return found
 
 

@@ -83,8 +83,8 @@ def panels_on_the_grid(board: Board) -> Iterator[tuple[Panel, dict[str, Any]]]:
     y = 0
     for section in board.sections:
         last = y
-        for panel, place in grafana.places([section]):
-            if isinstance(panel, Panel):
+        for panel, place in grafana.places([(section.title, section.panels)]):
+            if not isinstance(panel, grafana.Heading):
                 assert place.x is not None
                 assert place.y is not None
                 top, height = y + (place.y - 1) * 2, panel.height * 2

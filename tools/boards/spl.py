@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tools.boards.kibana_query import quoted
-from tools.boards.model import Condition, Counts, Field, Period, Query, Rows, present
+from tools.boards.model import Condition, Counts, Period, Query, Rows, present
+
+from esa_tls.core.fields import Field
 
 INDEX = "esa_tls"
 """Stands for the reader's own index."""
