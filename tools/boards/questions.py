@@ -63,6 +63,7 @@ Before you copy one:
   there twice; rows collapse on `event.id` (`"collapse": {{"field": "event.id"}}`), counts do not.
 - **KQL** is a filter and counts nothing: give it to Discover, and break the result down as the line above it says. OpenSearch Dashboards
   calls it DQL and reads it too. With a period chosen in Discover, leave out the two conditions on `@timestamp`.
+- **ES|QL**: a share needs Elasticsearch 8.16 or newer (`COUNT(*) WHERE ...`).
 - **OpenSearch** is asked in its query DSL, which Elasticsearch reads as well.
 - **LogQL** and **LogsQL**: the period is that of the request, chosen in Grafana or in vmui, or given as `start` and `end`. A counting
   query in LogQL is an instant query, asked for the end of the period, and names its length in brackets. A list is one text there, its
@@ -77,7 +78,7 @@ How far they were proven, by tests that run with every change, on records of sim
 | OpenSearch query DSL | run on OpenSearch; the answers are those worked out from the truth |
 | LogsQL | run on VictoriaLogs; the answers are those worked out from the truth |
 | KQL | read by a parser of ours, turned into the query DSL as Kibana documents it, and run on OpenSearch: the same records |
-| ES\\|QL | not run, as no Elasticsearch is at hand: read by a parser of ours, which knows each field and its type; its answers are right |
+| ES\\|QL | not run, as no Elasticsearch is at hand: read and worked out by a reader of ours, which knows fields, types and rules; same answers |
 | LogQL | not run, as no Loki is at hand: read by Grafana's grammar (`@grafana/lezer-logql`); made from what LogsQL is made from |
 | SPL | not run: its commands, names and quoting are checked |
 """
