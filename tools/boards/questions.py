@@ -78,7 +78,7 @@ How far they were proven, by tests that run with every change, on records of sim
 | OpenSearch query DSL | run on OpenSearch; the answers are those worked out from the truth |
 | LogsQL | run on VictoriaLogs; the answers are those worked out from the truth |
 | KQL | read by a parser of ours, turned into the query DSL as Kibana documents it, and run on OpenSearch: the same records |
-| ES\\|QL | not run, as no Elasticsearch is at hand: read and worked out by a reader of ours, which knows fields, types and rules; same answers |
+| ES\\|QL | not run, as no Elasticsearch is at hand: read and worked out by a reader of ours that knows its types and rules: same answers |
 | LogQL | not run, as no Loki is at hand: read by Grafana's grammar (`@grafana/lezer-logql`); made from what LogsQL is made from |
 | SPL | not run: its commands, names and quoting are checked |
 """
