@@ -8,8 +8,7 @@ READY := $(VENV)/.ready
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check peers bench fuzz proto rules man dist nightly docs lock lock-upgrade clean
-.PHONY: setup run test check peers bench fuzz proto rules dashboards nightly docs lock lock-upgrade clean
+.PHONY: setup run test check peers bench fuzz proto rules man dist nightly docs lock lock-upgrade clean dashboards
 
 setup: $(READY)
 

@@ -188,8 +188,8 @@ OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 SIGMA = PythonPeer("sigma")
 VICTORIA_LOGS = GoPeer("victorialogs", ("github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",))
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS)
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE, OPENSEARCH, VICTORIA_LOGS, SIGMA, LOGQL, SCHEMAS)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS, SCHEMAS)
+
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
