@@ -124,8 +124,9 @@ GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 NODE = NodePeers()
 OPENSEARCH = MavenPeer("opensearch")
+KAFKA = MavenPeer("kafka")
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE, OPENSEARCH)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE, OPENSEARCH, KAFKA)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:

@@ -35,6 +35,7 @@ FLUENT_LOGGER_NODE = "@fluent-org/logger, npm"
 OTLP_PYTHON = "OTLP exporters, Python"
 GRPCURL = "grpcurl"
 OPENSEARCH = "OpenSearch"
+KAFKA = "Apache Kafka"
 
 PEERS = (
     COLLECTOR,
@@ -45,6 +46,7 @@ PEERS = (
     OTLP_PYTHON,
     GRPCURL,
     OPENSEARCH,
+    KAFKA,
     "rsyslog",
     "syslog-ng",
     "logger",
