@@ -13,7 +13,20 @@ from typing import Protocol
 import msgspec
 from msgspec import inspect
 
-from esa_tls.config import Api, Appliance, ClientTls, Config, FluentSecurity, FluentUpstream, Journal, ListenTls, Secret, Web, variants
+from esa_tls.config import (
+    Api,
+    Appliance,
+    ClientTls,
+    Config,
+    FluentSecurity,
+    FluentUpstream,
+    Journal,
+    KafkaSasl,
+    ListenTls,
+    Secret,
+    Web,
+    variants,
+)
 
 
 def json_schema() -> dict[str, object]:
@@ -62,6 +75,7 @@ def sections() -> list[tuple[str, type[msgspec.Struct]]]:
         ("`tls` of sinks", ClientTls),
         ("`security` of a fluent source", FluentSecurity),
         ("`upstreams` of a fluent sink", FluentUpstream),
+        ("`sasl` of a kafka sink", KafkaSasl),
     ]
 
 

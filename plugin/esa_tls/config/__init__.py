@@ -14,11 +14,14 @@ Sources and sinks are unions told apart by `type`; `app/` has one `match` over e
 from __future__ import annotations
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
+from esa_tls.config.kafka import KafkaSasl, KafkaSink
 from esa_tls.config.loading import load, parse
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
 from esa_tls.config.root import Api, Appliance, Config, Journal, Web
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
 from esa_tls.config.sources import FluentSecurity, FluentSource, OtlpGrpcSource, OtlpHttpSource, Source, SyslogSource
+from esa_tls.config.splunk_hec import SplunkHecSink
+from esa_tls.config.webhook import WebhookSink
 from esa_tls.config.wording import variants
 
 __all__ = [
@@ -35,6 +38,8 @@ __all__ = [
     "GiB",
     "Journal",
     "JsonlSink",
+    "KafkaSasl",
+    "KafkaSink",
     "KiB",
     "ListenTls",
     "MiB",
@@ -45,8 +50,10 @@ __all__ = [
     "Secret",
     "Sink",
     "Source",
+    "SplunkHecSink",
     "SyslogSource",
     "Web",
+    "WebhookSink",
     "listen_address",
     "load",
     "parse",

@@ -43,7 +43,10 @@ class Unreached(TransientError):
 
 
 class Poster:
-    """`tls`: gives the context for https, asked at each request; None = the system's certificate authorities."""
+    """`tls`: gives the context for https, asked at each request; None = the system's certificate authorities.
+
+    `cookies`: give cookies back to who gave them, as balancers that send a client to the same server each time want it.
+    """
 
     def __init__(
         self,
@@ -52,10 +55,12 @@ class Poster:
         connect_timeout_s: float = 5.0,
         tls: Callable[[], ssl.SSLContext] | None = None,
         server_name: str | None = None,
+        cookies: bool = False,
     ) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_timeout_s)
         self._tls = tls
         self._server_name = server_name
+        self._cookies = cookies
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -64,7 +69,9 @@ class Poster:
         try:
             try:
                 return await self._once(url, body, headers)
-            except aiohttp.ServerDisconnectedError:
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    raise
                 return await self._once(url, body, headers)
         except aiohttp.ClientConnectorError as error:  # also TLS that does not come about
             raise Unreached(f"{url}: {error}") from error
@@ -82,7 +89,9 @@ class Poster:
         if self._closed:
             raise TransientError(f"{url}: closed")
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar())
+            # unsafe: cookies of servers that are named by their address, too
+            jar = aiohttp.CookieJar(unsafe=True) if self._cookies else aiohttp.DummyCookieJar()
+            self._session = aiohttp.ClientSession(timeout=self._timeout, cookie_jar=jar)
         async with self._session.post(
             url,
             data=io.BytesIO(body),

@@ -18,7 +18,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
@@ -61,9 +60,14 @@ GOODBYE_S = 2.0
 class ClientError(Protocol):
     """An error as the client gives it (`confluent_kafka.KafkaError`)."""
 
-    def code(self) -> int: ...
-    def str(self) -> str: ...
-    def fatal(self) -> bool: ...
+    def code(self) -> int:
+        """Of the Kafka protocol, or below 0 of the client itself."""
+
+    def str(self) -> str:
+        """For people."""
+
+    def fatal(self) -> bool:
+        """Whether the producer cannot go on."""
 
 
 class Client(Protocol):
@@ -87,7 +91,7 @@ class Client(Protocol):
     def flush(self, timeout: float) -> int:
         """Wait until nothing is under way; how much still is."""
 
-    def purge(self, in_queue: bool, in_flight: bool, blocking: bool) -> None:
+    def purge(self, *, in_queue: bool, in_flight: bool, blocking: bool) -> None:
         """Report everything under way as failed."""
 
 
@@ -95,8 +99,8 @@ MakeClient = Callable[[Callable[[Any], None]], Client]
 """A new client that tells its errors to the function given. Raises KafkaException for settings that cannot be."""
 
 
-def client_maker(properties: Mapping[str, Any]) -> MakeClient:
-    """Makes producers with these librdkafka properties.
+def client_maker(properties: Mapping[str, Any], *, owner: str = "sink kafka") -> MakeClient:
+    """Makes producers with these librdkafka properties. `owner` begins each message.
 
     Raises:
         ConfigError: confluent-kafka is not installed, or takes one of the properties for impossible.
@@ -104,7 +108,7 @@ def client_maker(properties: Mapping[str, Any]) -> MakeClient:
     try:
         from confluent_kafka import KafkaException, Producer  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise ConfigError("the kafka sink needs confluent-kafka: pip install 'esa-tls[kafka]'") from error
+        raise ConfigError(f"{owner}: needs confluent-kafka: pip install 'esa-tls[kafka]'") from error
 
     def make(tell_error: Callable[[Any], None]) -> Client:
         made: Client = Producer({**properties, "error_cb": tell_error}, logger=_ClientLog())
@@ -115,7 +119,7 @@ def client_maker(properties: Mapping[str, Any]) -> MakeClient:
         Producer({key: value for key, value in properties.items() if key != "bootstrap.servers"}, logger=_ClientLog())
     except (KafkaException, ValueError, TypeError) as error:
         told = error.args[0] if error.args else error
-        raise ConfigError(f"kafka: {told.str() if hasattr(told, 'str') else told}") from error
+        raise ConfigError(f"{owner}: {told.str() if hasattr(told, 'str') else told}") from error
     return make
 
 
@@ -370,7 +374,7 @@ def client_properties(
     sasl: Mapping[str, str] | None,
     options: Mapping[str, str],
 ) -> dict[str, Any]:
-    """librdkafka's properties. `tls`: its `ssl.*` ones, `sasl`: its `sasl.*` ones; None: without."""
+    """Properties of the client. `tls`: its `ssl.*` ones, `sasl`: its `sasl.*` ones; None: without."""
     security = ("SASL_" if sasl is not None else "") + ("SSL" if tls is not None else "PLAINTEXT")
     return {
         "linger.ms": 5,
@@ -387,3 +391,11 @@ def client_properties(
         **(sasl or {}),
         **FIXED,
     }
+
+
+def tls_properties(*, ca_file: str | None, cert_file: str | None, key_file: str | None, verify: bool) -> dict[str, Any]:
+    """The `ssl.*` properties. Without `ca_file` the client looks for the system's authorities where systems have them."""
+    found: dict[str, Any] = {"enable.ssl.certificate.verification": verify, "ssl.ca.location": ca_file or "probe"}
+    if cert_file is not None and key_file is not None:
+        found |= {"ssl.certificate.location": cert_file, "ssl.key.location": key_file}
+    return found

@@ -127,7 +127,8 @@ class SplunkHecSink:
         for batch in batches:
             await self._deliver(batch)
         await self._until_acknowledged()
-        rejections = self._rejections + [
+        rejections = [
+            *self._rejections,
             *(_rejection(one, "unreadable", why) for one, why in unreadable),
             *(
                 _rejection(one, "too_large", f"the event has {len(one.data)} bytes, a request takes {self._max_request_bytes}")
@@ -233,9 +234,7 @@ class SplunkHecSink:
         """Of a server that cannot be asked: what it took too long ago is sent again, to whoever takes it."""
         now_s = self._monotonic_s()
         self._waiting = {
-            digest: one
-            for digest, one in self._waiting.items()
-            if one.endpoint != endpoint or now_s - one.since_s < self._ack_timeout_s
+            digest: one for digest, one in self._waiting.items() if one.endpoint != endpoint or now_s - one.since_s < self._ack_timeout_s
         }
 
 

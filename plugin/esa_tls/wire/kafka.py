@@ -4,8 +4,8 @@ A record of ours is one Kafka record:
 
 - value: the JSON object as it stands in the outbox, without its line feed; it is never made anew;
 - key: `host.name`, the appliance, in UTF-8, so that everything of one appliance is in one partition, in order;
-- timestamp: `@timestamp` in milliseconds, but never ahead of our clock: brokers refuse stamps of tomorrow (`message.timestamp.after.max.ms`),
-  and a whole batch with them;
+- timestamp: `@timestamp` in milliseconds, but never ahead of our clock: brokers refuse stamps of tomorrow
+  (`message.timestamp.after.max.ms`), and a whole batch with them;
 - headers `record_id` (the `event.id`), `kind`, `schema_version`.
 """
 
@@ -156,7 +156,7 @@ SETTINGS_RETRY_S = 30.0
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What follows from an error.
 
-    `retry`: the same again, not before `after_s`. `refused`: these records will fail again, if there was one; of several nobody knows which.
+    `retry`: the same again, not before `after_s`. `refused`: the record will fail again; of a batch nobody knows which one.
     `new_client`: this producer cannot go on, another one can.
     """
 

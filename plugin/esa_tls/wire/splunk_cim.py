@@ -58,10 +58,15 @@ CIM: tuple[CimField, ...] = (
     CimField("size", ("line", "message"), "bytes", ("cisco_esa.size_bytes",)),
     CimField("status_code", ("line", "delivery"), "SMTP code", ("cisco_esa.delivery.code",)),
     CimField(
-        "message_info", ("line", "delivery"), "the server's answer, or why not", ("cisco_esa.delivery.response", "cisco_esa.delivery.reason")
+        "message_info",
+        ("line", "delivery"),
+        "the server's answer, or why not",
+        ("cisco_esa.delivery.response", "cisco_esa.delivery.reason"),
     ),
     CimField("action", ("connection",), "`blocked`: refused by the host access table; else `allowed`"),
-    CimField("action", ("delivery", "message", "consolidated"), "`delivered`, `blocked`, `quarantined`, `deleted`; absent: none of them yet"),
+    CimField(
+        "action", ("delivery", "message", "consolidated"), "`delivered`, `blocked`, `quarantined`, `deleted`; absent: none of them yet"
+    ),
 )
 """Every name, in the order of the manual. `action` is worked out below."""
 

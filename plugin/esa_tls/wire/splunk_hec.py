@@ -3,8 +3,8 @@
 Made from Splunk's documentation ("Format events for HTTP Event Collector", "Troubleshoot HTTP Event Collector", "About HTTP Event Collector
 Indexer Acknowledgment"); there was no Splunk to try it on.
 
-An event is `{"time", "host", "source", "sourcetype", "index", "event"}`; `event` is the record as it stands in the outbox, with the names of
-the CIM put in front of its own (`splunk_cim.py`). A request is events one behind the other.
+An event is `{"time", "host", "source", "sourcetype", "index", "event"}`; `event` is the record as it stands in the outbox, with the names
+of the CIM put in front of its own (`splunk_cim.py`). A request is events one behind the other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ACK_PATH = "/services/collector/ack"
 
 # -- events ----------------------------------------------------------------------------------------------------------------------
 class EventSettings(msgspec.Struct, frozen=True):
-    """What stands beside each event. In `sourcetype` and `source`, `{kind}` stands for the kind of the record. `index`: None = the token's."""
+    """What stands beside each event. `{kind}` in `source` and `sourcetype` is the kind of the record. `index`: None = the token's."""
 
     source: str = "esa-tls"
     sourcetype: str = "esa_tls:{kind}"
@@ -50,11 +50,12 @@ def events_of(entries: Iterable[Entry], settings: EventSettings) -> tuple[list[E
             continue
         host = record.get("host")
         name = host.get("name") if isinstance(host, dict) else None
-        time = _time(record.get("@timestamp"))
+        timestamp = record.get("@timestamp")
+        time = _time(timestamp) if isinstance(timestamp, str) else b""
         cim = _encode(cim_of(entry.kind, record))
         rest = entry.data.strip()[1:]
-        event = cim[:-1] + (b"," if rest.lstrip() != b"}" else b"") + rest
-        events.append(entry._replace(data=b"".join((b"{", time, _host(name), beside[entry.kind], event, b"}"))))
+        joint = b"," if rest.lstrip() != b"}" else b""
+        events.append(entry._replace(data=b"".join((b"{", time, _host(name), beside[entry.kind], cim[:-1], joint, rest, b"}"))))
     return events, unreadable
 
 
@@ -71,15 +72,15 @@ def _beside(settings: EventSettings, kind: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _host(name: str | None) -> bytes:
-    return b"" if not name else b'"host":' + _encode(name) + b","
+    return b'"host":' + _encode(name) + b"," if name else b""
 
 
 @lru_cache(maxsize=4096)
-def _time(timestamp: object) -> bytes:
-    """The record's time in seconds since 1970; nothing if it has none, then Splunk takes its own clock."""
+def _time(timestamp: str) -> bytes:
+    """The record's time in seconds since 1970; nothing if that is no time, then Splunk takes its own clock."""
     try:
-        seconds = datetime.fromisoformat(timestamp).timestamp()  # type: ignore[arg-type] (what is no text raises TypeError)
-    except (TypeError, ValueError, OverflowError):
+        seconds = datetime.fromisoformat(timestamp).timestamp()
+    except (ValueError, OverflowError):
         return b""
     return f'"time":{seconds:.3f},'.encode()
 

@@ -2,8 +2,9 @@
 
 Body: a JSON array of records, or the records one a line (NDJSON, each line ended). The records stand in it as in the outbox.
 
-Signature, if there is a key: `X-Esa-Tls-Signature: t=SECONDS,sha256=HEX`, where HEX is HMAC-SHA256 with the key over `SECONDS`, a full stop,
-and the body as it is sent (after compression). SECONDS is the time of sending, so that a receiver can turn away what somebody recorded.
+Signature, if there is a key: `X-Esa-Tls-Signature: t=SECONDS,sha256=HEX`, where HEX is HMAC-SHA256 with the key over `SECONDS`, a full
+stop, and the body as it is sent (after compression). SECONDS is the time of sending, so that a receiver can turn away what somebody has
+recorded.
 """
 
 from __future__ import annotations
