@@ -7,7 +7,7 @@ settings of their own use `kafka_node`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,20 +77,34 @@ class Kafka:
         self._folder = folder
         self._port = free_port()
         self.servers = f"127.0.0.1:{self._port}"
-        controller = free_port()
+        self._controller = free_port()
+        self._beside: list[Kafka] = []
         told = [*(f"{name}://127.0.0.1:{port}" for name, _, port in listeners), f"PLAINTEXT://{self.servers}"]
         own = [*(f"{name}://127.0.0.1:{port}" for name, port, _ in listeners), f"PLAINTEXT://{self.servers}"]
         protocols = [f"{name}:{name if 'SSL' in name else 'PLAINTEXT'}" for name, _, _ in listeners]
         self._settings = {
             **SETTINGS,
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": ",".join([*own, f"CONTROLLER://127.0.0.1:{controller}"]),
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller}",
+            "listeners": ",".join([*own, f"CONTROLLER://127.0.0.1:{self._controller}"]),
             "advertised.listeners": ",".join(told),
             "listener.security.protocol.map": ",".join([*protocols, "PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT"]),
             "log.dirs": str(folder / "data"),
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         self.running: Program | None = None
+
+    def beside(self) -> Kafka:
+        """Another broker of the same cluster, not started yet; this one stays the controller. It is gone when this one is."""
+        number = len(self._beside) + 2
+        other = Kafka(self._built, self._folder / f"broker-{number}")
+        other._settings |= {
+            "process.roles": "broker",
+            "node.id": str(number),
+            "controller.quorum.voters": self._settings["controller.quorum.voters"],
+            "listeners": f"PLAINTEXT://{other.servers}",
+        }
+        self._beside.append(other)
+        return other
 
     def program(self, name: str, *arguments: str | Path) -> Program:
         """One of the programs in its jars, or ours beside them."""
@@ -133,6 +147,8 @@ class Kafka:
 
     def make_sure_it_is_gone(self) -> None:
         """For the end of a test, whatever happened."""
+        for other in self._beside:
+            other.make_sure_it_is_gone()
         if self.running is not None:
             self.running.make_sure_it_is_gone()
 
@@ -141,11 +157,11 @@ class Kafka:
         """A client that asks it to do things."""
         return AdminClient({"bootstrap.servers": self.servers, "reconnect.backoff.max.ms": 200, "log_level": 0})
 
-    def topic(self, name: str, *, partitions: int = 1, **settings: str) -> str:
+    def topic(self, name: str, *, partitions: int = 1, copies: int = 1, **settings: str) -> str:
         """Make a topic; settings with `__` for `.`."""
         config = {key.replace("__", "."): value for key, value in settings.items()}
         admin = self.admin()  # it must outlive its answer
-        admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)])[name].result(30)
+        admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=copies, config=config)])[name].result(30)
         return name
 
     def alter(self, topic: str, setting: str, value: str) -> None:
@@ -154,6 +170,15 @@ class Kafka:
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
         admin = self.admin()
         admin.incremental_alter_configs([resource])[resource].result(30)
+
+    def leaders(self, topic: str) -> set[int]:
+        """Numbers of the brokers that lead its partitions."""
+        return {one.leader for one in self.admin().list_topics(topic, timeout=30).topics[topic].partitions.values()}
+
+    def settings_of(self, topic: str) -> dict[str, str]:
+        """What holds for a topic."""
+        admin, resource = self.admin(), ConfigResource(ResourceType.TOPIC, topic)
+        return {name: entry.value for name, entry in admin.describe_configs([resource])[resource].result(30).items()}
 
     def ends(self, topic: str) -> dict[int, int]:
         """By partition, the offset behind its last record."""
@@ -170,9 +195,12 @@ class Kafka:
 
     def records(self, topic: str) -> list[Kept]:
         """Everything that is in it now, partition by partition, in order."""
+        return sorted(self.each(topic), key=lambda one: (one.partition, one.offset))
+
+    def each(self, topic: str) -> Iterator[Kept]:
+        """Everything that is in it now, one by one; in order inside a partition."""
         ends = self.ends(topic)
         left = {n: end for n, end in ends.items() if end}
-        found: list[Kept] = []
         consumer = self._consumer()
         try:
             consumer.assign([TopicPartition(topic, n, 0) for n in left])
@@ -182,12 +210,11 @@ class Kafka:
                 for one in consumer.consume(5_000, timeout=0.5):
                     assert one.error() is None, one.error()
                     headers = {name: value.decode() for name, value in one.headers() or ()}
-                    found.append(Kept(one.partition(), one.offset(), one.timestamp()[1], one.key(), one.value(), headers))
+                    yield Kept(one.partition(), one.offset(), one.timestamp()[1], one.key(), one.value(), headers)
                     if one.offset() + 1 >= ends[one.partition()]:
                         left.pop(one.partition(), None)
         finally:
             consumer.close()
-        return sorted(found, key=lambda one: (one.partition, one.offset))
 
     def _consumer(self) -> Any:
         return Consumer(

@@ -64,8 +64,8 @@ class KafkaSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_message_bytes: Annotated[
         int,
         Meta(
-            description="A larger record becomes a dead letter. Not more than the topic's `max.message.bytes` (1,048,588 by default), which "
-            "holds for whole batches.",
+            description="A larger record becomes a dead letter. Not more than `max.message.bytes` of the topic (1,048,588 if it has none), "
+            "which holds for whole batches.",
             ge=64 * KiB,
             le=GiB // 2,
         ),

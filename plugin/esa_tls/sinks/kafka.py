@@ -50,6 +50,9 @@ class _ClientLog:
 
 ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
+ALL_DOWN = -187
+"""The client's code for "all brokers are down"."""
+
 POLL_S = 0.1
 """How long one wait for reports takes at most: so soon a shutdown is noticed."""
 
@@ -193,6 +196,7 @@ class KafkaSink:
         self._generation = 0
         self._flight: _Flight | None = None
         self._last_error = ""
+        self._last_verdict = Verdict(then="retry")
         self._fatal = False
         self._closed = False
         self._stopping = threading.Event()
@@ -274,10 +278,12 @@ class KafkaSink:
             if flight.under_way or flight.unsent:
                 self._client.poll(POLL_S)
             if flight.reports != reports:
+                self._last_error, self._last_verdict = "", Verdict(then="retry")
                 reports, quiet_since_s = flight.reports, self._monotonic_s()
             elif self._monotonic_s() - quiet_since_s >= self._timeout_s:
                 said = self._last_error or "nothing said why"
-                raise TransientError(f"kafka: nothing delivered for {self._timeout_s:g} s: {said}")
+                after_s = self._last_verdict.after_s
+                raise TransientError(f"kafka: nothing delivered for {self._timeout_s:g} s: {said}", retry_after_s=after_s)
 
     def _produce(self, flight: _Flight, client: Client) -> None:
         """Queue what is left of the group, as much as the client's queue takes."""
@@ -339,7 +345,9 @@ class KafkaSink:
         flight.rejections.append(Rejection(message.row, message.segment, message.record, verdict.reason, said))
 
     def _told_error(self, error: ClientError) -> None:
-        self._last_error = error.str()
+        if error.code() != ALL_DOWN or not self._last_error:  # it comes behind an error that says why
+            self._last_error = error.str()
+            self._last_verdict = classify(error.code())
         if error.fatal():
             self._fatal = True
 
