@@ -42,6 +42,8 @@ SETTINGS = {
     "group.min.session.timeout.ms": "1000",
     "log.cleaner.dedupe.buffer.size": "8388608",
     "log.cleaner.threads": "1",
+    # the lines of tests are of a year ago, and records have their time
+    "log.retention.ms": "-1",
     # after a kill the controller waits for as long until it believes that the one before is gone
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
@@ -208,6 +210,7 @@ class Kafka:
             while left:
                 assert time.monotonic() < give_up_s, f"{topic}: not read: {left}"
                 for one in consumer.consume(5_000, timeout=0.5):
+                    give_up_s = time.monotonic() + READ_TIMEOUT_S
                     assert one.error() is None, one.error()
                     headers = {name: value.decode() for name, value in one.headers() or ()}
                     yield Kept(one.partition(), one.offset(), one.timestamp()[1], one.key(), one.value(), headers)

@@ -414,28 +414,32 @@ def test_what_is_there_is_what_happened(tmp_path: Path, kafka_node: Callable[...
     node = kafka_node().start()
     node.topic("truth", partitions=6)
     made = write_config(tmp_path, sinks=[settings(node, "truth", timeout_s=2.0)], max_hold_s=0.2)
-    world = Simulated(SimulationSettings(seed=5, messages=MESSAGES, appliances=3, form="syslog"))
-    lines = [line for _, line, _ in world.lines]
-    quarter = len(lines) // 4
+    world = Simulated(SimulationSettings(seed=5, messages=MESSAGES, appliances=2))
     sidecar = sidecars.start(made)
     target = Target(sidecar.port)
-    sender = Sender(target, tag="esa1")
+    senders = {name: Sender(target, tag=name) for name in ("esa1", "esa2")}
+    quarter = len(world.lines) // 4
 
-    def send(part: Sequence[bytes]) -> None:
+    def send(number: int) -> None:
+        """A quarter of the lines, in frames of one appliance each, by turns."""
+        part = world.lines[number * quarter : (number + 1) * quarter if number < 3 else None]
         for at in range(0, len(part), 1000):
-            assert sender.deliver(part[at : at + 1000])
+            for name, sender in senders.items():
+                lines = [line for of, line, _ in part[at : at + 1000] if of == name]
+                assert not lines or sender.deliver(lines)
 
-    send(lines[:quarter])
+    send(0)
     wait_for("the sink is at work", lambda: sent(sidecar) > 0, within_s=WITHIN_S)
     sidecar.kill()
     sidecar = sidecars.start(made)
     target.set(sidecar.port)
-    send(lines[quarter : 2 * quarter])
+    send(1)
     node.kill()
-    send(lines[2 * quarter : 3 * quarter])
+    send(2)
     node.start()
-    send(lines[3 * quarter :])
-    sender.close()
+    send(3)
+    for sender in senders.values():
+        sender.close()
     end(sidecar)
 
     reading, kinds, again = Reading(), Counter[str](), 0
@@ -448,6 +452,6 @@ def test_what_is_there_is_what_happened(tmp_path: Path, kafka_node: Callable[...
         kinds[record.headers["kind"]] += 1
         if record.headers["kind"] != "line":
             reading.records.append(msgspec.json.decode(record.value))
-    print(f"{len(lines)} lines, {sum(kinds.values())} records, {again} came again")
-    assert kinds["line"] == len(lines)
+    print(f"{len(world.lines)} lines, {sum(kinds.values())} records, {again} came again")
+    assert kinds["line"] == len(world.lines)
     assert differences(world, reading, ignore=EVIDENCE) == []
