@@ -53,10 +53,12 @@ nightly: setup peers
 proto: setup
 	@$(BIN)/python tools/make_proto.py
 
-# Writes the lock anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest.
+# Writes the locks anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest. The image's has the same versions.
 lock:
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --quiet --output-file requirements.lock $(LOCK_ARGS)
+	@$(BIN)/uv pip compile pyproject.toml --extra charts --extra kafka --universal --python-version 3.12 --generate-hashes --constraint requirements.lock \
+	    --custom-compile-command "make lock" --quiet --output-file deploy/container/requirements.lock
 
 lock-upgrade:
 	@$(MAKE) lock LOCK_ARGS=--upgrade

@@ -25,6 +25,7 @@ _generated.mkdir(exist_ok=True)
 for _name, _text in {
     "configuration.md": reference.config_reference(),
     "metrics.md": telemetry.metrics_reference(),
+    "spans.md": telemetry.spans_reference(),
     "records.md": reference.records_reference(FIELDS),
 }.items():
     (_generated / _name).write_text(_text, encoding="utf-8")

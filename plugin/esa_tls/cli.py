@@ -123,11 +123,11 @@ def cli() -> None:
 @cli.command()
 @config_option
 def run(config_path: Path | None) -> int:
-    """Run the sidecar until SIGTERM or Ctrl-C; then it drains and ends."""
+    """Run the sidecar until SIGTERM or Ctrl-C; then it drains and ends. SIGHUP has it read the configuration file again."""
     config = _load(config_path)
     from esa_tls import app
 
-    return app.run(config)
+    return app.run(config, reload=None if config_path is None else lambda: _load(config_path))
 
 
 @cli.command("check-config")
@@ -201,7 +201,7 @@ def config_reference(style: str) -> None:
     help="File with the user's password; else the environment variable ESA_TLS_PASSWORD.",
 )
 def templates(store: str, *, url: str | None, **options: Any) -> int:
-    """Print what a STORE (elasticsearch, opensearch, kafka) has to be told before records come, or put it in; exit 1 if a part cannot be."""
+    """Print what a STORE (elasticsearch, opensearch, kafka) has to be told before records come, or put it in; exit 1 if it cannot all be."""
     from esa_tls import templates as preparing
 
     wanted = preparing.Wanted(**{name: options[name] for name in preparing.Wanted.__struct_fields__})
@@ -316,11 +316,15 @@ def explain(
 @cli.command()
 @reading_options
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Length of the rankings.")
-def report(files: tuple[str, ...], *, top: int, **reading: Any) -> int:
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write one self-contained page instead, with charts."
+)
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the main chart as a picture instead.")
+def report(files: tuple[str, ...], *, top: int, html: Path | None, png: Path | None, **reading: Any) -> int:
     """Summarise log FILES: TLS outcomes, protocols, failures, and who sent or got mail in clear."""
     from esa_tls.offline import report as reporting
 
-    return reporting.run(files, out=_stdout(), console=_progress(), top=top, **reading)
+    return reporting.run(files, out=_stdout(), console=_progress(), top=top, html=html, png=png, **reading)
 
 
 @cli.command()

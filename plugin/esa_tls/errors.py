@@ -10,11 +10,15 @@ The class says who handles it, so no caller looks at messages or codes::
     ├── DeliveryError            a sink could not hand records on
     │   ├── TransientError       try again, after ``retry_after_s`` if the peer said so
     │   └── PermanentError       the same records will fail again: dead letter
-    └── JournalError
-        ├── JournalFull          no room now: hold the senders, try again
-        ├── JournalLocked        another process has this ``data_dir``
-        ├── JournalTooNew        written by a newer esa-tls
-        └── JournalCorrupt       unreadable
+    ├── JournalError
+    │   ├── JournalFull          no room now: hold the senders, try again
+    │   ├── JournalLocked        another process has this ``data_dir``
+    │   ├── JournalTooNew        written by a newer esa-tls
+    │   └── JournalCorrupt       unreadable
+    └── StoreError
+        ├── StoreTooNew          written by a newer esa-tls
+        ├── StoreUnreadable      no store of ours, or it cannot be read now
+        └── StoreBusy            a question took too long
 
 An unrecognised log line is no error: it is a record of its own.
 """
@@ -76,3 +80,23 @@ class JournalTooNew(JournalError):
 
 class JournalCorrupt(JournalError):
     """The journal cannot be read."""
+
+
+class StoreError(EsaTlsError):
+    """The embedded store cannot do what was asked."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer version of esa-tls."""
+
+
+class StoreUnreadable(StoreError):
+    """The store's file is none of ours, or cannot be read now."""
+
+
+class StoreBusy(StoreError):
+    """A question to the store took too long: ask for less, or later."""
+
+
+class ChartsMissing(EsaTlsError):
+    """Pictures were asked for, and the extra that draws them is not installed. Says how to get it."""

@@ -15,6 +15,7 @@ taken, the rest is `esa_tls.*`. In Prometheus each begins with `esa_tls_`, has i
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Histogram, Observation
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.resources import Resource
 
 COUNTER = "counter"
 GAUGE = "gauge"
@@ -77,6 +79,7 @@ SESSIONS_OPENED = "esa_tls.sessions.opened"
 SESSIONS_CLOSED = "esa_tls.sessions.closed"
 PEERS_REFUSED = "esa_tls.peers.refused"
 TLS_RELOADS = "esa_tls.tls.reloads"
+CONFIG_RELOADS = "esa_tls.config.reloads"
 FORWARD_FRAMES = "esa_tls.forward.frames"
 FORWARD_BAD_FRAMES = "esa_tls.forward.bad_frames"
 FORWARD_REFUSED_FRAMES = "esa_tls.forward.refused_frames"
@@ -106,6 +109,7 @@ FEED_BREAKS = "esa_tls.feed.breaks"
 HELD_LINES = "esa_tls.lines.held"
 OPEN_ENTRIES = "esa_tls.entries.open"
 EVICTIONS = "esa_tls.evictions"
+EVENT_TIME_LAG = "esa_tls.event_time.lag"
 
 # -- what is kept ----------------------------------------------------------------------------------------------------------------
 JOURNAL_SIZE = "esa_tls.journal.size"
@@ -123,6 +127,12 @@ SINK_KNOWN = "esa_tls.sink.records.known"
 SINK_POSTPONED = "esa_tls.sink.records.postponed"
 SINK_DIVERTED = "esa_tls.sink.records.diverted"
 SINK_OLDEST_UNSENT = "esa_tls.sink.oldest_unsent.age"
+STORE_SIZE = "esa_tls.store.size"
+STORE_RECORDS = "esa_tls.store.records"
+STORE_LINES = "esa_tls.store.lines"
+STORE_REMOVED = "esa_tls.store.records.removed"
+STORE_UNREADABLE = "esa_tls.store.records.unreadable"
+STORE_SET_ASIDE = "esa_tls.store.set_aside"
 API_CALLS = "esa_tls.api.calls"
 API_WATCHERS = "esa_tls.api.watchers"
 API_DROPPED = "esa_tls.api.records.dropped"
@@ -156,6 +166,13 @@ METRICS: tuple[Metric, ...] = (
         "{reload}",
         ("owner", "result"),
         "Changed certificate files read again; `failed`: they could not be used and those from before stay in use.",
+    ),
+    Metric(
+        CONFIG_RELOADS,
+        COUNTER,
+        "{reload}",
+        ("result",),
+        "SIGHUPs: `applied`, or `refused` with the reason in the log; then all stays as it was.",
     ),
     Metric(FORWARD_FRAMES, COUNTER, "{frame}", ("source", "mode"), "Forward frames read, by mode (message, forward, packed, compressed)."),
     Metric(
@@ -244,6 +261,13 @@ METRICS: tuple[Metric, ...] = (
     Metric(HELD_LINES, GAUGE, "{line}", (), "Lines held back now because their connection is undecided."),
     Metric(OPEN_ENTRIES, GAUGE, "{entry}", ("kind",), "Entries of the state now, by kind (connection, message, tombstone)."),
     Metric(EVICTIONS, COUNTER, "{entry}", ("kind", "reason"), "Entries that had to end early, by kind and reason."),
+    Metric(
+        EVENT_TIME_LAG,
+        GAUGE,
+        "s",
+        ("appliance",),
+        "How far an appliance's time (the newest stamp of its lines) is behind this machine's clock: its shipper lags, or it is silent.",
+    ),
     Metric(JOURNAL_SIZE, GAUGE, "By", ("pipeline",), "Bytes of the journal on disk."),
     Metric(
         JOURNAL_COMMIT_DURATION,
@@ -276,6 +300,18 @@ METRICS: tuple[Metric, ...] = (
         "Records that a sink put aside instead of where they belong (Elasticsearch's failure store), so that searches do not find them.",
     ),
     Metric(SINK_OLDEST_UNSENT, GAUGE, "s", ("sink",), "Age of the oldest record a sink has not got; 0 when it is up to date."),
+    Metric(STORE_SIZE, GAUGE, "By", (), "Bytes of the embedded store's file that hold something."),
+    Metric(STORE_RECORDS, GAUGE, "{record}", (), "Records in the embedded store now."),
+    Metric(STORE_LINES, GAUGE, "{line}", (), "Log lines in the embedded store now."),
+    Metric(
+        STORE_REMOVED,
+        COUNTER,
+        "{record}",
+        ("reason",),
+        "Records that the embedded store removed for their age or for its size (age, size).",
+    ),
+    Metric(STORE_UNREADABLE, COUNTER, "{record}", (), "Records that the embedded store could not read, and left out."),
+    Metric(STORE_SET_ASIDE, COUNTER, "{file}", (), "Times the embedded store's file was broken; it was set aside and a new one begun."),
     Metric(API_CALLS, COUNTER, "{call}", ("method", "code"), "Calls of the gRPC service that ended, by method and status."),
     Metric(API_WATCHERS, GAUGE, "{watcher}", (), "Calls that get records as they happen: `Watch`, and `Enrich` unless it wants none."),
     Metric(
@@ -285,6 +321,47 @@ METRICS: tuple[Metric, ...] = (
     Metric(PROCESS_UPTIME, GAUGE, "s", (), "Seconds since the process began to count."),
     Metric(PROCESS_CPU_TIME, COUNTER, "s", ("cpu_mode",), "Processor time used, user and system."),
     Metric(PROCESS_MEMORY_USAGE, GAUGE, "By", (), "Resident memory of the process (where the system tells it)."),
+)
+
+# -- spans -----------------------------------------------------------------------------------------------------------------------
+RECEIVE = "receive"
+COMMIT = "commit"
+SEND = "send"
+RETRY = "retry"
+
+
+@dataclass(frozen=True)
+class SpanKind:
+    """One span of a traced batch: its name, attributes, and what it covers."""
+
+    name: str
+    attributes: tuple[str, ...]
+    meaning: str
+
+
+SOURCE_ATTRIBUTE = "esa_tls.source"
+LINES_ATTRIBUTE = "esa_tls.lines"
+SINK_ATTRIBUTE = "esa_tls.sink"
+RECORDS_ATTRIBUTE = "esa_tls.records"
+REFUSED_ATTRIBUTE = "esa_tls.records.refused"
+BATCHES_ATTRIBUTE = "esa_tls.batches"
+
+SPANS: tuple[SpanKind, ...] = (
+    SpanKind(
+        RECEIVE,
+        (SOURCE_ATTRIBUTE, LINES_ATTRIBUTE),
+        "A batch that was read, until all in it is durable and its sender may be told.",
+    ),
+    SpanKind(
+        COMMIT,
+        (LINES_ATTRIBUTE, BATCHES_ATTRIBUTE),
+        "The synced commit of it; child of the first traced batch, linked to the others.",
+    ),
+    SpanKind(
+        SEND,
+        (SINK_ATTRIBUTE, RECORDS_ATTRIBUTE, REFUSED_ATTRIBUTE),
+        "What one sink reads of the outbox at once, until it is delivered or refused for good; a failed try is an event `retry`.",
+    ),
 )
 
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
@@ -310,6 +387,7 @@ class Counters:
     def __init__(self) -> None:
         self._values: dict[SeriesKey, float] = {}
         self._gauges: dict[SeriesKey, Callable[[], float | None]] = {}
+        self._families: dict[str, Callable[[], Iterable[tuple[Mapping[str, str], float]]]] = {}
         self._distributions: dict[SeriesKey, _Distribution] = {}
         self._series: dict[str, int] = {}
         self._histograms: list[tuple[str, Histogram]] = []
@@ -333,6 +411,13 @@ class Counters:
         """Let `fn` tell the gauge (or ever-growing counter) `name` whenever it is read; None = nothing to tell now. It must not raise."""
         kind = BY_NAME[name].kind if name in BY_NAME else GAUGE
         self._gauges[self._admit((name, tuple(sorted(labels.items()))), kind)] = fn
+
+    def gauges(self, name: str, fn: Callable[[], Iterable[tuple[Mapping[str, str], float]]], /) -> None:
+        """Let `fn` tell all series of the gauge `name` whenever it is read, as labels and number: for series that come and go.
+
+        It must not raise. What is beyond the metric's `max_series` is left out.
+        """
+        self._families[name] = fn
 
     def observe(self, name: str, value: float, /, **labels: str) -> None:
         """Put `value` (in the metric's unit) into the histogram `name`."""
@@ -362,6 +447,9 @@ class Counters:
             number = fn()
             if number is not None:
                 yield key, number
+        for name, series in self._families.copy().items():
+            for labels, number in itertools.islice(series(), BY_NAME[name].max_series):
+                yield (name, tuple(sorted((label, value[:MAX_LABEL_CHARS]) for label, value in labels.items()))), number
 
     def _admit(self, key: SeriesKey, kind: str) -> SeriesKey:
         """The key under which a series unseen so far is counted: itself, cut, or `other` when the metric has its full number."""
@@ -430,7 +518,7 @@ def _resident_bytes() -> float | None:
     return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
 
-def meter_provider(counters: Counters, readers: Sequence[MetricReader], *, version: str) -> MeterProvider:
+def meter_provider(counters: Counters, readers: Sequence[MetricReader], *, version: str, resource: Resource | None = None) -> MeterProvider:
     """An OpenTelemetry meter provider whose instruments show the same numbers to `readers`.
 
     Counters and gauges are observable instruments that read the dict when a reader collects; histograms are recorded beside. The
@@ -443,7 +531,7 @@ def meter_provider(counters: Counters, readers: Sequence[MetricReader], *, versi
     def reading(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         return lambda _options: [Observation(number, labels) for number, labels in counters.observations(name)]
 
-    resource = Resource.create({"service.name": "esa-tls", "service.version": version})
+    resource = resource or Resource.create({"service.name": "esa-tls", "service.version": version})
     provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
     meter = provider.get_meter("esa_tls", version)
     for metric in METRICS:
@@ -465,6 +553,13 @@ def metrics_reference() -> str:
     for metric in METRICS:
         labels = " ".join(f"`{label}`" for label in metric.labels) or "-"
         rows.append(f"| `{metric.prometheus_name}` | `{metric.name}` | {metric.kind} | `{metric.unit}` | {labels} | {metric.meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def spans_reference() -> str:
+    """The table of all spans as markdown, for the docs."""
+    rows = ["| span | attributes | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{span.name}` | {' '.join(f'`{name}`' for name in span.attributes)} | {span.meaning} |" for span in SPANS]
     return "\n".join(rows) + "\n"
 
 

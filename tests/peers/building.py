@@ -122,11 +122,12 @@ def java() -> Path | None:
 COLLECTOR = GoPeer("collector")
 GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
+DEPLOYING = GoPeer("deploying", (".", "sigs.k8s.io/kustomize/kustomize/v5"))
 NODE = NodePeers()
 OPENSEARCH = MavenPeer("opensearch")
 KAFKA = MavenPeer("kafka")
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, NODE, OPENSEARCH, KAFKA)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE, OPENSEARCH, KAFKA)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:

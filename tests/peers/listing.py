@@ -36,6 +36,10 @@ OTLP_PYTHON = "OTLP exporters, Python"
 GRPCURL = "grpcurl"
 OPENSEARCH = "OpenSearch"
 KAFKA = "Apache Kafka"
+COMPOSE = "compose-go"
+BUILDKIT = "BuildKit's Dockerfile linter"
+KUSTOMIZE = "kustomize"
+SYSTEMD_ANALYZE = "systemd-analyze"
 
 PEERS = (
     COLLECTOR,
@@ -47,6 +51,10 @@ PEERS = (
     GRPCURL,
     OPENSEARCH,
     KAFKA,
+    COMPOSE,
+    BUILDKIT,
+    KUSTOMIZE,
+    SYSTEMD_ANALYZE,
     "rsyslog",
     "syslog-ng",
     "logger",

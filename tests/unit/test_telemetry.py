@@ -250,6 +250,7 @@ def test_the_table_is_consistent() -> None:
         value
         for name, value in vars(telemetry).items()
         if name.isupper() and isinstance(value, str) and value.startswith(("esa_tls.", "process."))
+        if not name.endswith("_ATTRIBUTE")
     }
     assert len(set(names)) == len(names) == len({metric.prometheus_name for metric in METRICS})
     assert constants == set(names)
@@ -302,3 +303,12 @@ def test_one_bad_reason_does_not_hide_another() -> None:
     counters.add(JOURNAL_COMMIT_FAILURES, reason="io_error")
 
     assert counters.value(JOURNAL_COMMIT_FAILURES, reason="full") == 1
+
+
+def test_every_span_is_in_the_manual() -> None:
+    """With its attributes, each a constant of the module, and its meaning."""
+    attributes = {value for name, value in vars(telemetry).items() if name.endswith("_ATTRIBUTE")}
+    assert {name for span in telemetry.SPANS for name in span.attributes} == attributes
+    manual = telemetry.spans_reference()
+    assert all(f"| `{span.name}` |" in manual and span.meaning in manual for span in telemetry.SPANS)
+    assert all(f"`{name}`" in manual for name in attributes)

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from opentelemetry.trace import Tracer
 
 from esa_tls import __version__, telemetry
+from esa_tls.app.delivery import Delivery, encodings_of
 from esa_tls.app.service import make_api, make_web, watch_core
 from esa_tls.app.sinks import make_sink
 from esa_tls.app.sources import make_source, unprotected
@@ -33,9 +35,10 @@ from esa_tls.config import (
 )
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.errors import ConfigError, EsaTlsError
-from esa_tls.runtime.dispatch import Backoff, Dispatcher, stale_cursors
 from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.journal import Journal
+from esa_tls.runtime.own_log import LineFormatter
+from esa_tls.runtime.own_telemetry import telling
 from esa_tls.runtime.replay import replay
 from esa_tls.telemetry import Counters
 
@@ -46,6 +49,10 @@ DRAIN_S = 10.0
 
 COMMIT_S = 5.0
 """How long it may take at the end to make durable what was received: on a full disk it would take for ever."""
+
+
+LIVE_SETTINGS = ("sinks", "log_level")
+"""What a SIGHUP takes over. TLS files of all listeners and sinks are looked at again by themselves."""
 
 
 class Running(msgspec.Struct):
@@ -83,17 +90,6 @@ def raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class _WithFields(logging.Formatter):
-    """Behind the sentence come the fields given as `extra`: `Sink failed. sink='es' error='...'`."""
-
-    _OWN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name is logging's)
-        """The line without a traceback."""
-        fields = "".join(f" {name}={value!r}" for name, value in record.__dict__.items() if name not in self._OWN)
-        return super().formatMessage(record) + fields
-
-
 @contextmanager
 def _collector_off() -> Iterator[None]:
     """Around a call of the core: the cyclic garbage collector would walk every open entry again and again, and finds nothing."""
@@ -104,33 +100,44 @@ def _collector_off() -> Iterator[None]:
         gc.enable()
 
 
-def run(config: Config, *, stop: asyncio.Event | None = None, started: Callable[[Running], None] | None = None) -> int:
-    """Run until SIGTERM or SIGINT (or `stop`). Returns the exit code.
+def run(
+    config: Config,
+    *,
+    stop: asyncio.Event | None = None,
+    started: Callable[[Running], None] | None = None,
+    reload: Callable[[], Config] | None = None,
+) -> int:
+    """Run until SIGTERM or SIGINT (or `stop`). Returns the exit code. `reload` gives the configuration anew, at SIGHUP.
 
     Raises:
         ConfigError: an address cannot be had. JournalError: the journal cannot be opened.
     """
     raise_file_limit()
     handler = logging.StreamHandler()
-    handler.setFormatter(_WithFields("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
-    asyncio.run(serve(config, stop=stop, started=started))
+    asyncio.run(serve(config, stop=stop, started=started, reload=reload))
     return 0
 
 
-async def serve(config: Config, *, stop: asyncio.Event | None = None, started: Callable[[Running], None] | None = None) -> None:
+async def serve(
+    config: Config,
+    *,
+    stop: asyncio.Event | None = None,
+    started: Callable[[Running], None] | None = None,
+    reload: Callable[[], Config] | None = None,
+) -> None:
     """`run` inside a running event loop. Signal handlers are set only when this is the main thread and no `stop` is given."""
     counters = Counters()
     telemetry.watch_process(counters, version=__version__)
-    meters = telemetry.meter_provider(counters, [], version=__version__)
-    journal = Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)
-    try:
-        await _serve(config, journal, counters, stop or _stop_on_signal(), started)
-    except* EsaTlsError as group:
-        raise _the_error(group) from group
-    finally:
-        journal.close()
-        meters.shutdown()
+    with (
+        telling(config.telemetry, counters, version=__version__) as tracer,
+        closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal,
+    ):
+        try:
+            await _serve(config, journal, counters, stop or _stop_on_signal(), started, tracer, reload)
+        except* EsaTlsError as group:
+            raise _the_error(group) from group
 
 
 def replay_dead_letters(config: Config, *, limit: int) -> int:
@@ -162,16 +169,41 @@ def _stop_on_signal() -> asyncio.Event:
     return stop
 
 
+async def _reload(config: Config, reload: Callable[[], Config] | None, delivery: Delivery, counters: Counters) -> None:
+    """At each SIGHUP take over what can change while it runs, and say of the rest that it cannot."""
+    wished = asyncio.Event()
+    with suppress(ValueError, RuntimeError):  # not the main thread, as in tests
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wished.set)
+    while True:
+        await wished.wait()
+        wished.clear()
+        if reload is None:
+            log.warning("SIGHUP: there is no configuration file to read again.")
+            continue
+        try:
+            wanted = await asyncio.to_thread(reload)
+            await delivery.change(wanted.sinks)
+        except EsaTlsError as error:
+            counters.add(telemetry.CONFIG_RELOADS, result="refused")
+            log.error("The configuration was not taken over; all stays as it was: %s", error)  # noqa: TRY400 (a sentence says it)
+            continue
+        logging.getLogger().setLevel(wanted.log_level.upper())
+        counters.add(telemetry.CONFIG_RELOADS, result="applied")
+        later = [name for name in config.__struct_fields__ if name not in LIVE_SETTINGS and getattr(config, name) != getattr(wanted, name)]
+        log.info("The configuration was read again.%s", f" At a restart only: {', '.join(later)}." if later else "")
+
+
 async def _serve(
-    config: Config, journal: Journal, counters: Counters, stop: asyncio.Event, started: Callable[[Running], None] | None
+    config: Config,
+    journal: Journal,
+    counters: Counters,
+    stop: asyncio.Event,
+    started: Callable[[Running], None] | None,
+    tracer: Tracer | None,
+    reload: Callable[[], Config] | None,
 ) -> None:
     sinks = [make_sink(settings, counters) for settings in config.sinks]
-    journal.set_readers({sink.name: {(cls, sink.encoding) for cls in sink.cls_wanted} for sink in sinks})
-    stored = journal.cursors()
-    for name in stale_cursors(list(stored), [sink.name for sink in sinks]):
-        journal.drop_cursor(name)
-    encodings = tuple(sorted({sink.encoding for sink in sinks}))
-    pipeline = Pipeline(core_settings(config), journal, encodings=encodings, now_s=time.time())
+    pipeline = Pipeline(core_settings(config), journal, encodings=encodings_of(sinks), now_s=time.time())
     intake = Intake(
         pipeline,
         journal,
@@ -180,33 +212,20 @@ async def _serve(
         when_full=config.journal.when_full,
         drop_bytes=config.journal.max_bytes // 16,
         feeding=_collector_off,
+        tracer=tracer,
     )
     watch_core(pipeline, counters)
-    dispatchers = [
-        Dispatcher(
-            sink,
-            journal,
-            stored=stored.get(sink.name),
-            save_cursor=intake.save_cursor,
-            dead_letter=intake.dead_letter,
-            grown=intake.grown,
-            counters=counters,
-            start=settings.from_,
-            backoff=Backoff(settings.retry_initial_s, settings.retry_max_s),
-        )
-        for sink, settings in zip(sinks, config.sinks, strict=True)
-    ]
-    places = {one.name: place for one in dispatchers if (place := await one.prepare()) is not None}
-    if places:
-        journal.commit([], cursors=places)
+    delivery = Delivery(config.sinks, sinks, journal=journal, intake=intake, pipeline=pipeline, counters=counters, tracer=tracer)
+    await delivery.prepare()
     sources = [make_source(settings, intake, counters, config) for settings in config.sources]
-    web = make_web(config, counters, intake, dispatchers)
+    web = make_web(config, counters, intake, delivery)
     api = make_api(config, counters, intake, pipeline)
     gc.collect()
     gc.freeze()
     async with asyncio.TaskGroup() as tasks:
         committing = tasks.create_task(intake.run(), name="intake")
-        sending = [tasks.create_task(one.run(), name=f"sink {one.name}") for one in dispatchers]
+        delivery.start(tasks)
+        reloading = tasks.create_task(_reload(config, reload, delivery, counters), name="reload")
         try:
             try:
                 for source, settings in zip(sources, config.sources, strict=True):
@@ -238,9 +257,8 @@ async def _serve(
                 await stop.wait()
                 log.info("Stopping: what was received is committed and acknowledged, then sinks get %.0f s.", DRAIN_S)
                 await _drain([*sources] if api is None else [*sources, api], intake)
-                for one in dispatchers:
-                    await one.drain(within_s=DRAIN_S)
-                await asyncio.gather(*sending)
+                reloading.cancel()
+                await delivery.drain(within_s=DRAIN_S)
                 await _drain([], intake)  # the last cursors
             finally:
                 for source in sources:
@@ -250,7 +268,8 @@ async def _serve(
                 if web is not None:
                     await web.stop()
         finally:
-            for task in (*sending, committing):
+            delivery.cancel()
+            for task in (reloading, committing):
                 task.cancel()
 
 

@@ -1,17 +1,18 @@
 """What a running sidecar answers: metrics and health over HTTP, and the gRPC service."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
 
 from esa_tls import telemetry
 from esa_tls.api.lookup import CoreLookup
 from esa_tls.api.server import ApiServer, ApiSettings
+from esa_tls.app.delivery import Delivery
 from esa_tls.app.reception import Reception
 from esa_tls.config import (
     Config,
     listen_address,
 )
 from esa_tls.core.pipeline import Pipeline
-from esa_tls.runtime.dispatch import Dispatcher
 from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.refusals import Refusals
 from esa_tls.runtime.tls import grpc_server_credentials, server_context
@@ -22,7 +23,7 @@ SINK_FAILING_S = 60.0
 """A sink that has not moved for so long makes the sidecar not ready."""
 
 
-def make_web(config: Config, counters: Counters, intake: Intake, dispatchers: Sequence[Dispatcher]) -> WebServer | None:
+def make_web(config: Config, counters: Counters, intake: Intake, delivery: Delivery) -> WebServer | None:
     """The HTTP server; None if the configuration wants none."""
     if config.web is None:
         return None
@@ -32,10 +33,11 @@ def make_web(config: Config, counters: Counters, intake: Intake, dispatchers: Se
         reasons = []
         if intake.failing is not None:
             reasons.append(f"journal: {intake.failing}")
-        for one in dispatchers:
-            status = one.status()
-            if status.failing is not None and status.oldest_unsent_age_s >= SINK_FAILING_S:
-                reasons.append(f"sink {status.name}: nothing sent for {status.oldest_unsent_age_s:.0f} s: {status.failing}")
+        reasons += [
+            f"sink {status.name}: nothing sent for {status.oldest_unsent_age_s:.0f} s: {status.failing}"
+            for status in delivery.statuses()
+            if status.failing is not None and status.oldest_unsent_age_s >= SINK_FAILING_S
+        ]
         return reasons
 
     token = config.web.metrics_token
@@ -94,3 +96,11 @@ def watch_core(pipeline: Pipeline, counters: Counters) -> None:
     counters.gauge(
         telemetry.OPEN_ENTRIES, lambda: sum(len(box.correlator.entries.tombstones) for box in pipeline.boxes.values()), kind="tombstone"
     )
+
+    def lags() -> Iterator[tuple[dict[str, str], float]]:
+        now_s = time.time()
+        for name, box in tuple(pipeline.boxes.items()):
+            if (newest_s := box.state.clock.time_s) is not None:
+                yield {"appliance": name}, now_s - newest_s
+
+    counters.gauges(telemetry.EVENT_TIME_LAG, lags)

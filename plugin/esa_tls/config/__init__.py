@@ -16,6 +16,7 @@ from __future__ import annotations
 from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.kafka import KafkaSasl, KafkaSink
 from esa_tls.config.loading import load, parse
+from esa_tls.config.own_telemetry import Telemetry, TelemetryFluent, TelemetryOtlp
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
 from esa_tls.config.root import Api, Appliance, Config, Journal, Web
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
@@ -52,6 +53,9 @@ __all__ = [
     "Source",
     "SplunkHecSink",
     "SyslogSource",
+    "Telemetry",
+    "TelemetryFluent",
+    "TelemetryOtlp",
     "Web",
     "WebhookSink",
     "listen_address",

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -71,6 +71,7 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
         if config.api.name in {source.name for source in config.sources}:
             yield "api.name", f"{config.api.name!r} is taken by a source; give each its own `name`"
     yield from _wrong_sinks(config.sinks)
+    yield from _wrong_telemetry(config, listening)
     if config.cache_entries > config.max_entries:
         yield "cache_entries", f"larger than max_entries ({config.max_entries})"
     for where, text in _plain_texts(msgspec.to_builtins(config, enc_hook=lambda _secret: None)):
@@ -229,6 +230,39 @@ def _wrong_in(sink: KafkaSink | SplunkHecSink | WebhookSink) -> Iterator[tuple[s
             return wrong_splunk_hec(sink)
         case WebhookSink():
             return wrong_webhook(sink)
+
+
+def _wrong_telemetry(config: Config, listening: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str]]:
+    """An endpoint that is none, TLS that the protocol cannot do, and the one loop there is: a sidecar that tells itself about itself."""
+    fluent, otlp = config.telemetry.fluent, config.telemetry.otlp
+    if fluent is not None and (taken := listening.get((fluent.host, fluent.port))):
+        yield "telemetry.fluent", f"{fluent.host}:{fluent.port} is {taken} of this sidecar, which would read its own log"
+    if otlp is None:
+        return
+    where = "telemetry.otlp.endpoint"
+    address = otlp.endpoint
+    if otlp.protocol == "http":
+        match = re.fullmatch(r"https?://([^\s/?#@]+)(?:/[^\s?#]*)?", otlp.endpoint)
+        if match is None:
+            yield where, f"expected http://HOST:PORT or https://HOST:PORT, got {otlp.endpoint!r}"
+            return
+        address = match[1]
+        if otlp.tls is not None:
+            if not otlp.endpoint.startswith("https://"):
+                yield where, f"there is `tls`, so expected https://..., got {otlp.endpoint!r}"
+            if not otlp.tls.verify or otlp.tls.server_name is not None:
+                yield "telemetry.otlp.tls", "with protocol: http the certificate is always checked, against the endpoint's host"
+    else:
+        try:
+            listen_address(address)
+        except ValueError as error:
+            yield where, str(error)
+            return
+    if otlp.tls is not None and (otlp.tls.cert_file is None) != (otlp.tls.key_file is None):
+        yield "telemetry.otlp.tls", "cert_file and key_file belong together"
+    taken = next((taken for (host, port), taken in listening.items() if address == f"{host}:{port}"), None)
+    if taken is not None:
+        yield where, f"{address} is {taken} of this sidecar, which would read its own log"
 
 
 def _plain_texts(data: object, where: str = "") -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from esa_tls.config.own_telemetry import Telemetry
 from esa_tls.config.parts import GiB, KiB, ListenTls, MiB, Secret
 from esa_tls.config.sinks import JsonlSink, Sink
 from esa_tls.config.sources import FluentSource, OtlpGrpcSource, OtlpHttpSource, Source
@@ -118,6 +119,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     journal: Annotated[Journal, Meta(description="Limits of the journal.")] = Journal()
     web: Annotated[Web | None, Meta(description="HTTP server for metrics and health; null: none.")] = Web()
     api: Annotated[Api | None, Meta(description="gRPC service; null: none.")] = Api()
+    telemetry: Annotated[Telemetry, Meta(description="Where own metrics, traces and log go, beside `/metrics` and standard error.")] = (
+        Telemetry()
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="What the sidecar says of itself on standard error.")
     ] = "info"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import functools
 import zoneinfo
 
 import msgspec
@@ -65,6 +66,10 @@ def _in_year(framing: Framing, year: int, zone: zoneinfo.ZoneInfo, appliance_tim
     """The stamp if the line was written in `year`; None for a date that year does not have."""
     month = framing.month
     assert month is not None
+    if framing.utc_offset_s is None and framing.hour < 24 and framing.minute < 60 and framing.second < 60:
+        midnight_s = _midnight_s(year, month, framing.day, zone)
+        if midnight_s is not None:
+            return Resolved(midnight_s + framing.hour * 3600 + framing.minute * 60 + framing.second, year_inferred)
     try:
         second = 59 if framing.second == 60 else framing.second  # a leap second
         local = dt.datetime(year, month, framing.day, framing.hour, framing.minute, second, tzinfo=zone)
@@ -81,6 +86,19 @@ def _in_year(framing: Framing, year: int, zone: zoneinfo.ZoneInfo, appliance_tim
     if appliance_time_s is not None and appliance_time_s - first_s > _SECOND_PASS_S:
         return Resolved(second_s, year_inferred, ambiguous=True)
     return Resolved(first_s, year_inferred, ambiguous=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _midnight_s(year: int, month: int, day: int, zone: zoneinfo.ZoneInfo) -> int | None:
+    """When a day begins, if all of its hours count from there; None for a day that does not exist or on which the clocks are set."""
+    try:
+        begin = dt.datetime(year, month, day, tzinfo=zone)
+        end = begin + dt.timedelta(days=1)
+        begin_s, end_s = begin.timestamp(), end.timestamp()
+    except (OverflowError, ValueError):
+        return None
+    # The same offset all day: none is set back and forth again on one day.
+    return int(begin_s) if end_s - begin_s == _DAY_S and begin_s.is_integer() else None
 
 
 class Verdict(enum.IntFlag):

@@ -2,12 +2,13 @@
 
 A `Leg` is one connection seen from a record: its identity and what is known of its TLS. Legs are values: a change makes a new
 one, so a message keeps the leg as it was when the message was started. Everything here is about one connection; nothing here
-knows lines, records or time beyond the stamps it is given.
+knows lines, records or time beyond the stamps it is given. Texts that many connections share (peers, groups, ciphers) are interned.
 """
 
 from __future__ import annotations
 
 from copy import copy
+from sys import intern
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -45,8 +46,6 @@ class Leg(msgspec.Struct, array_like=True, dict=True):
     json: ClassVar[Any] = None
     forward: ClassVar[Any] = None
     otlp: ClassVar[Any] = None
-    parts: ClassVar[Any] = None
-    peer_end: ClassVar[Any] = None
 
     def in_clear(self) -> bool | None:
         """Whether mail started on this leg goes in clear text; None = unknown."""
@@ -89,10 +88,10 @@ class Connection(msgspec.Struct, array_like=True, gc=False):
     for_domain: str | None = None
     error_reason: str | None = None
     error_details: str | None = None
-    mids: list[int] = []
+    mids: tuple[int, ...] = ()
     mid_count: int = 0
-    open_mids: list[int] = []
-    held: list[Any] = []
+    open_mids: tuple[int, ...] = ()
+    held: list[Any] | None = None
     first_sequence: int = 0
     last_sequence: int = 0
     break_s: int | None = None
@@ -111,7 +110,7 @@ def describe(connection: Connection, **facts: object) -> None:
     leg = _renew(connection)
     for name, value in facts.items():
         if value is not None:
-            setattr(leg, name, value)
+            setattr(leg, name, intern(value) if type(value) is str else value)
 
 
 class Feed(Protocol):
@@ -177,8 +176,10 @@ def tls_succeeded(connection: Connection, stamp_s: int, values: dict[str, Any] |
     leg = _renew(connection)
     leg.outcome, leg.evidence = SUCCESS, LINE
     if values:
-        leg.protocol = values.get("protocol") or leg.protocol
-        leg.cipher = values.get("cipher") or leg.cipher
+        if protocol := values.get("protocol"):
+            leg.protocol = intern(protocol)
+        if cipher := values.get("cipher"):
+            leg.cipher = intern(cipher)
         leg.common_name = values.get("cn") or leg.common_name
         connection.for_domain = values.get("domain") or connection.for_domain
     connection.tls_s = stamp_s

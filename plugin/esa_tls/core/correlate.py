@@ -8,18 +8,22 @@ messages in `correlate_messages.py` and `correlate_attempts.py`; all change entr
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import intern
 from typing import Any, Protocol
 
 from esa_tls.core import connections
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Connection, Leg
-from esa_tls.core.correlate_attempts import LATE_S
 from esa_tls.core.correlate_messages import MessageRules
-from esa_tls.core.entries import Entries
+from esa_tls.core.entries import Entries, of_deadline
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import failure_class
 from esa_tls.core.messages import Attempt, Message, set_result
+from esa_tls.core.records import ACTIONS
 from esa_tls.core.state import State
+
+LATE_S = 300
+"""A line stamped further behind the clock than this counts as heard of now."""
 
 CONNECTION_TIMEOUT_S = 900
 CONNECTION_TOMBSTONE_S = 3600
@@ -49,8 +53,9 @@ class Emit(Protocol):
 class Correlator(MessageRules):
     """The state machine of one appliance.
 
-    After `apply`: `connection` is the connection the line names, if it names one; `late` says the line came after its summary left;
-    `contradicted` that it contradicts a decision already taken; `decided` holds connections decided by this line.
+    After `apply`: `connection` is the connection the line names, if it names one. `news` says that there is more: `late`, the line came
+    after its summary left; `contradicted`, it contradicts a decision already taken; `decided` holds connections decided by this line; or
+    an epoch has begun. Whoever heeds them takes them back.
     """
 
     def __init__(self, box: Appliance, state: State, emit: Emit, *, max_entries: int = 5_000_000, max_tombstones: int = 500_000) -> None:
@@ -63,12 +68,16 @@ class Correlator(MessageRules):
         self.holding = self.entries.load()
         """Connections that lines were held for when the state was written."""
         self.connection: Connection | None = None
+        self.news = False
         self.late = False
         self.contradicted = False
         self.decided: list[Connection] = []
+        self.heard_s = 0
+        """When entries named by the line were heard of (`note_time`)."""
         self.sequence = 0
         self.lossy = False
         self.handlers: dict[str, Callable[[Fact, int], Leg | None]] = {
+            **dict.fromkeys(ACTIONS, self._other),
             "connection-opened": self._opened,
             "hat-decided": self._hat,
             "reputation-scored": self._hat,
@@ -93,19 +102,20 @@ class Correlator(MessageRules):
     def apply(self, fact: Fact, now_s: int, *, sequence: int, lossy: bool) -> Leg | None:
         """Take one fact. Returns the leg the line belongs to, None if it belongs to no connection."""
         self.connection = None
-        self.late = self.contradicted = False
         self.sequence = sequence
         self.lossy = lossy
-        handler = self.handlers.get(fact.action)
-        if handler is not None:
-            return handler(fact, now_s)
-        return self._other(fact, now_s)
+        self.note_time(now_s)
+        return self.handlers[fact.action](fact, now_s)
+
+    def note_time(self, now_s: int) -> None:
+        """Lines stamped so follow. One stamped far behind the clock counts as heard of now: time-outs run on appliance time."""
+        clock_s = self.box.clock.time_s
+        self.heard_s = now_s if clock_s is None or clock_s - now_s <= LATE_S else clock_s
 
     def locate(self, fact: Fact, now_s: int, *, lossy: bool) -> Leg | None:
         """The leg a line belongs to, without any effect (a line that was seen before)."""
         self.lossy = lossy
         self.connection = None
-        self.late = self.contradicted = False
         if fact.dcid:
             entry = self.entries.outbound.get(fact.dcid) or self.entries.find_connection("D", fact.dcid)
         elif fact.dcid is None and fact.icid:
@@ -152,10 +162,9 @@ class Correlator(MessageRules):
                 self.limit(entry)
         self.connection = entry
         if entry.gone:
-            self.late = True
+            self.late = self.news = True
         else:
-            clock_s = self.box.clock.time_s
-            entry.last_s = now_s if clock_s is None or clock_s - now_s <= LATE_S else clock_s
+            entry.last_s = self.heard_s
             entry.last_sequence = self.sequence
         if self.lossy:
             entry.lossy = True
@@ -177,6 +186,7 @@ class Correlator(MessageRules):
         """If the connection is decided now and lines were held for it, they can go."""
         if entry.held and entry.leg.outcome != connections.PENDING:
             self.decided.append(entry)
+            self.news = True
 
     def _opened(self, fact: Fact, now_s: int) -> Leg | None:
         kind, number = ("D", fact.dcid) if fact.dcid is not None else ("I", fact.icid)
@@ -192,8 +202,8 @@ class Correlator(MessageRules):
             entry.start_seen = True
             entry.start_s = now_s
         connections.describe(entry, peer=values.get("peer"), host=values.get("host"), port=values.get("port"))
-        entry.interface = _text(values.get("interface")) or entry.interface
-        entry.local_ip = _text(values.get("local_ip")) or entry.local_ip
+        entry.interface = _common(values.get("interface")) or entry.interface
+        entry.local_ip = _common(values.get("local_ip")) or entry.local_ip
         return entry.leg
 
     def _hat(self, fact: Fact, now_s: int) -> Leg | None:
@@ -201,14 +211,14 @@ class Correlator(MessageRules):
         if entry is None:
             return None
         values = fact.values or {}
-        policy = _text(values.get("policy"))
+        policy = _common(values.get("policy"))
         if policy is not None:
             entry.policy = policy
             entry.flow = FLOWS.get(policy.upper())
         if values.get("sender_group") is not None and not entry.gone:
             connections.describe(entry, sender_group=values["sender_group"])
-        entry.rule = _text(values.get("rule")) or entry.rule
-        entry.country = _text(values.get("country")) or entry.country
+        entry.rule = _common(values.get("rule")) or entry.rule
+        entry.country = _common(values.get("country")) or entry.country
         sbrs = values.get("sbrs")
         if isinstance(sbrs, int | float):
             entry.sbrs = float(sbrs)
@@ -257,7 +267,7 @@ class Correlator(MessageRules):
     def _corrected(self, entry: Connection, before: Leg, *, contradicts: bool) -> None:
         """A TLS line came. After mail was started: every message and attempt not yet out takes the corrected leg."""
         if contradicts:
-            self.contradicted = True
+            self.contradicted = self.news = True
             self.emit.count("esa_tls.contradictions")
         elif not (entry.leg.kind == "D" and entry.mail and entry.leg.outcome != before.outcome):
             return
@@ -315,7 +325,7 @@ class Correlator(MessageRules):
         entry.for_domain = _text(values.get("domain")) or entry.for_domain
         if entry.leg.peer is None:
             connections.describe(entry, peer=values.get("peer"), port=values.get("port"))
-        for mid in list(entry.open_mids):
+        for mid in entry.open_mids:
             message = self.entries.find_message(mid)
             if message is None:
                 continue
@@ -354,7 +364,7 @@ class Correlator(MessageRules):
         if shaky and not connections.rests_on_absence(leg):
             self._weaken(entry)
         self.settled(entry)
-        for mid in list(entry.open_mids):
+        for mid in entry.open_mids:
             message = self.entries.find_message(mid)
             if message is not None and not message.gone:
                 for attempt in message.attempts:
@@ -362,7 +372,7 @@ class Correlator(MessageRules):
                         self.emit_attempt(message, attempt, time_s)
                 self.reschedule(message)
         self.emit.connection(self.box, entry, time_s)
-        entry.open_mids = []
+        entry.open_mids = ()
         self.entries.bury(leg.kind, leg.number, entry, max(time_s, entry.last_s) + CONNECTION_TOMBSTONE_S)
         self._bound_tombstones()
 
@@ -405,7 +415,7 @@ class Correlator(MessageRules):
         counts = self.entries.open_count
         spared: tuple[str, int, int] | None = None
         while counts["I"] + counts["D"] + counts["M"] > self.max_entries:
-            due_s = self.entries.heap[0][0] if self.entries.heap else 0
+            due_s = of_deadline(self.entries.heap[0])[0] if self.entries.heap else 0
             due = self.entries.pop_due(1 << 62)
             if due is None:
                 break
@@ -460,9 +470,15 @@ class Correlator(MessageRules):
         self.entries = Entries(self.box.name, self.box.epoch, self.state, self.box.high)
         self.entries.deleted.update(old.deleted)
         self.entries.underway = old.underway
+        self.news = True
         self.emit.count("esa_tls.epoch_resets")
         self.emit.box_changed(self.box)
 
 
 def _text(value: object) -> str | None:
     return str(value) if value is not None and value != "" else None
+
+
+def _common(value: object) -> str | None:
+    """The same for texts that many connections share: kept once."""
+    return intern(str(value)) if value is not None and value != "" else None

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 NEAR_S = 30
 """A `Response` or `pending till` comes so soon after the last word on its attempt."""
 
-LATE_S = 300
-"""A line stamped further behind the clock than this counts as heard of now: time-outs run on appliance time, not on old stamps."""
-
 _DELIVERY_PHASE = frozenset({"delivery-response", "delivery-pending", "delivery-bounced", "delivery-delayed", "delivery-double-bounced"})
 """Actions of lines that belong to a delivery, though they name a MID only."""
 
@@ -35,6 +32,8 @@ class AttemptRules:
     entries: Entries
     connection: Connection | None
     late: bool
+    news: bool
+    heard_s: int
     sequence: int
     lossy: bool
 
@@ -60,7 +59,7 @@ class AttemptRules:
         if not message.gone:
             self.entries.hasten("M", message.number, message, messages.due_s(message))
 
-    def _known(self, fact: Fact, now_s: int) -> Message | None:
+    def _known(self, fact: Fact) -> Message | None:
         """The message of a line that opens none. A tombstone takes no more facts, but the line still belongs to it."""
         mid = fact.mid
         if mid is None:
@@ -71,15 +70,14 @@ class AttemptRules:
             if message is None:
                 return None
         if message.gone:
-            self.late = True
+            self.late = self.news = True
             return message
-        self._heard(message, now_s)
+        self._heard(message)
         return message
 
-    def _heard(self, message: Message, now_s: int) -> None:
+    def _heard(self, message: Message) -> None:
         """A line about an open message."""
-        clock_s = self.box.clock.time_s
-        message.last_s = now_s if clock_s is None or clock_s - now_s <= LATE_S else clock_s
+        message.last_s = self.heard_s
         message.last_sequence = self.sequence
         if not message.dirty:
             message.dirty = True
@@ -94,31 +92,34 @@ class AttemptRules:
             self.entries.schedule("M", mid, message, now_s + messages.MESSAGE_TIMEOUT_S)
             self.limit(message)
         elif message.gone:
-            self.late = True
+            self.late = self.news = True
             return message
-        self._heard(message, now_s)
+        self._heard(message)
         return message
 
     def message_line(self, fact: Fact, now_s: int) -> Leg | None:
-        """A line that names only a MID and changes nothing. Nearly half of all lines are such, so this is `_known`, written out."""
-        mid = fact.mid
-        assert mid is not None
+        """A line that names only a MID and changes nothing."""
+        message = self._known(fact)
+        return None if message is None else self.leg_of_message_line(message, fact, now_s)
+
+    def no_effect(self, fact: Fact, now_s: int) -> Leg | None:
+        """The same, outside the delivery phase. More than a third of all lines are such, so this is `_known`, written out."""
+        del now_s
         entries = self.entries
-        message = entries.messages.get(mid)
+        message = entries.messages.get(fact.mid)  # type: ignore[arg-type]
         if message is None:
-            message = entries.find_message(mid)
+            message = None if fact.mid is None else entries.find_message(fact.mid)
             if message is None:
                 return None
         if message.gone:
-            self.late = True
+            self.late = self.news = True
         else:
-            clock_s = self.box.clock.time_s
-            message.last_s = now_s if clock_s is None or clock_s - now_s <= LATE_S else clock_s
+            message.last_s = self.heard_s
             message.last_sequence = self.sequence
             if not message.dirty:
                 message.dirty = True
                 entries.dirty.append(message)
-        return self.leg_of_message_line(message, fact, now_s) if fact.action in _DELIVERY_PHASE else message.reception
+        return message.reception
 
     def leg_of_message_line(self, message: Message, fact: Fact, now_s: int) -> Leg | None:
         """The connection of a MID line: the reception as it was for this message; in the delivery phase the last attempt of the RIDs."""
@@ -179,7 +180,7 @@ class AttemptRules:
         attempt = messages.add_attempt(message, fact.dcid, rids, now_s, leg=entry.leg, start_seen=True)
         attempt.sequence = self.sequence
         if not entry.gone and message.number not in entry.open_mids:
-            entry.open_mids.append(message.number)
+            entry.open_mids = (*entry.open_mids, message.number)
         return entry.leg
 
     def _delivery_done(self, fact: Fact, now_s: int) -> Leg | None:
@@ -194,7 +195,7 @@ class AttemptRules:
         if attempt is None:
             attempt = messages.add_attempt(message, fact.dcid, list(fact.rids or ()), now_s, leg=entry.leg, start_seen=False)
             if not entry.gone:
-                entry.open_mids.append(message.number)
+                entry.open_mids = (*entry.open_mids, message.number)
         result = "delivered" if fact.action == "delivery-done" else "uncertain"
         for rid in fact.rids or ():
             set_result(message, attempt, rid, result, now_s)
@@ -224,7 +225,7 @@ class AttemptRules:
                 attempt = messages.add_attempt(message, fact.dcid, list(rids), now_s, leg=entry.leg, start_seen=False)
                 note_mid(entry, message.number, mail=False)
                 if not entry.gone:
-                    entry.open_mids.append(message.number)
+                    entry.open_mids = (*entry.open_mids, message.number)
             if not attempt.start_seen and not entry.mail and entry.leg.outcome == connections.FAILED:
                 result = "tls_blocked"
         elif fact.dcid is None:
@@ -246,7 +247,7 @@ class AttemptRules:
         return self.leg_of_message_line(message, fact, now_s) if fact.dcid is None else None
 
     def _response(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         attempt = self._attempt_of(message, fact.rids, now_s)
@@ -264,7 +265,7 @@ class AttemptRules:
         return self._leg_of(attempt)
 
     def _pending(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         attempt = self._attempt_of(message, fact.rids, now_s)
@@ -325,7 +326,7 @@ class AttemptRules:
             entry = self.entries.find_connection("D", attempt.dcid)
             still_open = any(one.dcid == attempt.dcid and not one.emitted for one in message.attempts)
             if entry is not None and not entry.gone and not still_open and message.number in entry.open_mids:
-                entry.open_mids.remove(message.number)
+                entry.open_mids = tuple(mid for mid in entry.open_mids if mid != message.number)
                 if not entry.dirty:
                     entry.dirty = True
                     self.entries.dirty.append(entry)
@@ -355,4 +356,4 @@ def note_mid(entry: Connection, mid: int, *, mail: bool = True) -> None:
         if mail:
             entry.mid_count += 1
         if len(entry.mids) < 100:
-            entry.mids.append(mid)
+            entry.mids = (*entry.mids, mid)

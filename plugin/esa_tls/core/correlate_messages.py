@@ -83,7 +83,7 @@ class MessageRules(AttemptRules):
             "delivery-pending": self._pending,
             "rpc-delivery-started": self._rpc_started,
             "rpc-delivery-done": self._rpc_done,
-            **dict.fromkeys(_WITHOUT_EFFECT, self.message_line),
+            **dict.fromkeys(_WITHOUT_EFFECT, self.no_effect),
         }
 
     # ----------------------------------------------------------------------------------------------------------- reception
@@ -110,8 +110,8 @@ class MessageRules(AttemptRules):
                     message.internal = True
                     message.flow = message.flow or "internal"
             return None
-        message.icid = icid
         entry = self._touch("I", icid, now_s)
+        message.icid = entry.leg.number  # the same number, but the one object
         entry.end = None if entry.end == "error" and not entry.gone else entry.end
         if not entry.gone:
             connections.mail_started(entry, now_s, self.box)
@@ -155,7 +155,7 @@ class MessageRules(AttemptRules):
         return message, None
 
     def _message_id(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone and fact.values:
@@ -163,7 +163,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _subject(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone and fact.values:
@@ -181,7 +181,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _policy(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone and fact.values:
@@ -199,19 +199,19 @@ class MessageRules(AttemptRules):
     # ------------------------------------------------------------------------------------------- scanning, quarantine, ends
 
     def _quarantined(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
             message.ever_quarantined = True
             name = str((fact.values or {}).get("quarantine", ""))
             if name not in message.quarantines and len(message.quarantines) < 100:
-                message.quarantines.append(name)
+                message.quarantines = (*message.quarantines, name)
             self.reschedule(message)
         return message.reception
 
     def _released(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -223,12 +223,12 @@ class MessageRules(AttemptRules):
     def _leave_quarantine(message: Message, fact: Fact) -> None:
         name = (fact.values or {}).get("quarantine")
         if name in message.quarantines:
-            message.quarantines.remove(str(name))
+            message.quarantines = tuple(one for one in message.quarantines if one != name)
         elif name is None:
-            message.quarantines.clear()
+            message.quarantines = ()
 
     def _quarantine_deleted(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -239,7 +239,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _finished(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -254,7 +254,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _aborted(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -268,7 +268,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _whole_message(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         if not message.gone:
@@ -278,7 +278,7 @@ class MessageRules(AttemptRules):
         return message.reception
 
     def _recipient_ended(self, fact: Fact, now_s: int) -> Leg | None:
-        message = self._known(fact, now_s)
+        message = self._known(fact)
         if message is None:
             return None
         leg = self.leg_of_message_line(message, fact, now_s)
@@ -323,7 +323,7 @@ class MessageRules(AttemptRules):
         if parent is not None and not parent.gone:
             self.change(parent)
             if child.number not in parent.child_mids:
-                parent.child_mids.append(child.number)
+                parent.child_mids = (*parent.child_mids, child.number)
             if kind == "rewritten":
                 end_all(parent, "moved")
             elif kind == "split":
@@ -445,7 +445,7 @@ class MessageRules(AttemptRules):
             settle_leg(message, attempt)
         self.emit.message(self.box, message, time_s)
         tombstone_s = QUARANTINE_TOMBSTONE_S if message.ever_quarantined else MESSAGE_TOMBSTONE_S
-        message.recipients, message.child_mids, message.quarantines = [], [], []
+        message.recipients, message.child_mids, message.quarantines = [], (), ()
         message.sender = message.subject = message.message_id = message.end_reason = None
         for attempt in message.attempts:
             attempt.results, attempt.failures, attempt.response = {}, {}, None

@@ -4,20 +4,22 @@ Summaries are dicts from `records.py`, encoded by msgspec. `line` records are by
 pieces that are cached where they do not change: per prefix (time, appliance), per leg (the triple), per action. `line_dict` says
 what a line record is; the splices make the same, several times faster, and a test compares them field by field.
 
-An encoder collects what was made since the last `take`. Order inside a class is the order of the lines.
+An encoder collects what was made since the last `take`. Order inside a class is the order of the lines. Lines come many at a time: one
+loop that does nothing else is a good deal faster than a call for each between other work.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from esa_tls.core.connections import Leg
 from esa_tls.core.encode_otlp import OtlpRecords
-from esa_tls.core.line_record import NO_LINE, Line, action_key, line_dict, log_of, own_of
+from esa_tls.core.line_record import NO_LINE, Leaving, Line, action_key, categories, line_dict, log_of, own_of
 from esa_tls.core.prefix import Prefix
-from esa_tls.core.records import ACTIONS, NO_FIELDS, facts_of, iso, triple
+from esa_tls.core.records import ACTIONS, NO_FIELDS, TLS_ACTIONS, connection_id, facts_of, iso, tls_on_line, triple, triple_on_line
 
 __all__ = ["Encoder", "ForwardEntries", "JsonLines", "Line", "created_text", "encoder", "event_time", "line_dict"]
 
@@ -25,15 +27,27 @@ _json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
 
-def _action_piece_json(key: str) -> str:
-    category, types = ACTIONS[key]
-    action = "hat-decided" if key == "hat-denied" else key
-    return f'","action":"{action}","category":["{category}"],"type":{_json(types).decode()},"sequence":'
+_PLAIN, _EMAIL, _FACTS, _TLS, _HAT = range(5)
+"""What there is to say of a line: nothing more, an address or the like, other facts, TLS, or a decision whose action depends on it."""
 
-
-_JSON_ACTIONS = {key: _action_piece_json(key) for key in ACTIONS}
 _EMAIL_FACTS = frozenset({"sender-accepted", "recipient-accepted", "message-received", "subject", "message-id"})
 """Actions whose facts are written without a dict in between; there is one of each in every message."""
+
+
+def _way(action: str) -> int:
+    if action in TLS_ACTIONS:
+        return _TLS
+    if action == "hat-decided":
+        return _HAT
+    return _PLAIN if action in NO_FIELDS else _EMAIL if action in _EMAIL_FACTS else _FACTS
+
+
+def _action_piece_json(key: str) -> str:
+    pairs = {"action": "hat-decided" if key == "hat-denied" else key, **categories(key)}
+    return f'",{_json(pairs)[1:-1].decode()},"sequence":'
+
+
+_JSON_ACTIONS = {key: (_action_piece_json(key), _way(key)) for key in ACTIONS}
 
 
 def _email_facts_json(action: str, values: dict[str, Any]) -> tuple[str, str]:
@@ -45,9 +59,7 @@ def _email_facts_json(action: str, values: dict[str, Any]) -> tuple[str, str]:
     if address is None:
         return size, ""
     end = "to" if action == "recipient-accepted" else "from"
-    text = _json(address).decode()
-    listed = f"[{text}]"
-    return f'{size},"envelope":{{"{end}":{listed if end == "to" else text}}}', f',"email":{{"{end}":{{"address":{listed}}}}}'
+    return size, f',"email":{{"{end}":{{"address":[{_json(address).decode()}]}}}}'
 
 
 _RIDS_JSON: dict[tuple[int, ...], str] = {(rid,): f',"rids":[{rid}]' for rid in range(64)}
@@ -57,69 +69,66 @@ class JsonLines:
     """Records as JSON objects, one a line."""
 
     name = "json"
+    interleaved = False
+    """Whether lines and summaries have to come one by one in the order in which they leave; else lines come many at a time."""
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
+        self.encoded: list[bytes] = []
         self.summaries: dict[str, list[bytes]] = {}
 
-    def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
-        """Add a `line` record."""
-        pieces = prefix.json
-        if pieces is None:
-            pieces = prefix.json = self._prefix_pieces(prefix, observer)
-        before_id, before_epoch, after, log, observed = pieces
-        fact = line.fact
-        if line.flags or line.raw_base64 is not None:
-            before_epoch = (
-                f'}},"host":{{"name":{_json(prefix.appliance).decode()}}},"cisco_esa":{_json(own_of(prefix, line))[:-1].decode()}'
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        """Add `line` records."""
+        add = self.encoded.append
+        created = created_piece = ""
+        last: Prefix | None = None
+        for prefix, line, leg in leaving:
+            if prefix is not last:
+                last = prefix
+                pieces = prefix.json
+                if pieces is None:
+                    pieces = prefix.json = _prefix_json(prefix)
+                head, prefix_own = pieces
+            fact = line.fact
+            action_piece, way = _JSON_ACTIONS[fact.action]
+            if leg is None or way == _TLS:
+                own = ""
+            else:
+                own = leg.json
+                if own is None:
+                    own = leg.__dict__["json"] = _leg_json(prefix.appliance, leg)
+            if fact.mid is not None:
+                own += f',"mid":{fact.mid}'
+            if fact.rids:
+                own += _RIDS_JSON.get(fact.rids) or f',"rids":{_json(fact.rids[:100]).decode()}'
+            beside = ""
+            if way:
+                if way == _HAT:
+                    action_piece, _ = _JSON_ACTIONS[action_key(fact)]
+                elif way == _TLS and leg is not None:
+                    own, beside = _tls_line_json(prefix.appliance, leg, own)
+                if (values := fact.values) is not None:
+                    if way == _EMAIL:
+                        more, beside = _email_facts_json(fact.action, values)
+                        own += more
+                    elif (facts := facts_of(fact)) is not None:
+                        facts_own, facts_beside = facts
+                        if facts_own:
+                            own += "," + _json(facts_own)[1:-1].decode()
+                        if facts_beside:
+                            beside += "," + _json(facts_beside)[1:-1].decode()
+            if line.created is not created:
+                created = line.created
+                created_piece = f',"created":"{created}","original":'
+            before_own = prefix_own
+            if line.flags or line.raw_base64 is not None:
+                before_own = f'}},"cisco_esa":{_json(own_of(prefix, line))[:-1].decode()}'
+            # Encoded one by one: one letter that is not ASCII would make a joined text wide, and its encoding slow.
+            add(
+                (
+                    f"{head}{line.record_hash}{action_piece}{line.sequence}{created_piece}{_json(line.text).decode()}"
+                    f"{before_own}{own}}}{beside}}}\n"
+                ).encode()
             )
-        key = fact.action
-        if key == "hat-decided":
-            key = action_key(fact)
-        if leg is None:
-            own = beside = ""
-        else:
-            fragment = leg.json
-            if fragment is None:
-                fragment = leg.__dict__["json"] = _leg_json(prefix.appliance, leg)
-            own, beside = fragment
-        mid = fact.mid
-        mids = "" if mid is None else f',"mid":{mid}'
-        if fact.rids:
-            mids += _RIDS_JSON.get(fact.rids) or f',"rids":{_json(fact.rids[:100]).decode()}'
-        values = fact.values
-        if values and key not in NO_FIELDS:
-            if key in _EMAIL_FACTS:
-                facts_own_json, facts_beside_json = _email_facts_json(key, values)
-                mids += facts_own_json
-                observed += facts_beside_json
-            elif (facts := facts_of(fact)) is not None:
-                facts_own, facts_beside = facts
-                if facts_own:
-                    mids += "," + _json(facts_own)[1:-1].decode()
-                if facts_beside:
-                    if "observer" in facts_beside:
-                        observed = f',"observer":{_json({**observer, **facts_beside.pop("observer")}).decode()}'
-                    if facts_beside:
-                        observed += "," + _json(facts_beside)[1:-1].decode()
-        # Encoded one by one: one letter that is not ASCII would make a joined text wide, and its encoding slow.
-        self.lines.append(
-            (
-                f'{before_id}{line.record_hash}{_JSON_ACTIONS[key]}{line.sequence},"created":"{line.created}","original":{_json(line.text).decode()}'
-                f"{before_epoch}{own}{mids}{after}{beside}{log}{observed}}}\n"
-            ).encode()
-        )
-
-    def _prefix_pieces(self, prefix: Prefix, observer: dict[str, str]) -> tuple[str, str, str, str, str]:
-        own = _json(own_of(prefix, NO_LINE))[:-1].decode()
-        log = log_of(prefix)
-        return (
-            f'{{"@timestamp":"{prefix.iso}","event":{{"id":"{prefix.time_id}',
-            f'}},"host":{{"name":{_json(prefix.appliance).decode()}}},"cisco_esa":{own}',
-            "}",
-            f',"log":{_json(log).decode()}' if log else "",
-            f',"observer":{_json(observer).decode()}' if observer else "",
-        )
 
     def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
         """Add a summary record."""
@@ -129,18 +138,46 @@ class JsonLines:
     def take(self) -> list[tuple[str, list[tuple[str, int, bytes]]]]:
         """(class, segments) of what was added since the last call."""
         taken = []
-        if self.lines:
-            taken.append(("line", [("line", len(self.lines), b"".join(self.lines))]))
-            self.lines = []
+        if self.encoded:
+            taken.append(("line", [("line", len(self.encoded), b"".join(self.encoded))]))
+            self.encoded = []
         if self.summaries:
             taken.append(("summary", [(kind, len(found), b"\n".join(found) + b"\n") for kind, found in self.summaries.items()]))
             self.summaries = {}
         return taken
 
 
-def _leg_json(appliance: str, leg: Leg) -> tuple[str, str]:
-    own, beside = triple(appliance, leg)
-    return "," + _json(own)[1:-1].decode(), "," + _json(beside)[1:-1].decode()
+def _tls_line_json(appliance: str, leg: Leg, own: str) -> tuple[str, str]:
+    """A line about TLS has all of the triple: (what goes under `cisco_esa`, before `own`; what goes beside it)."""
+    leg_own, leg_beside = triple(appliance, leg)
+    return "," + _json(leg_own)[1:-1].decode() + own, "," + _json(leg_beside)[1:-1].decode()
+
+
+_TLS_JSON: dict[int, tuple[dict[str, Any], str]] = {}
+"""By the identity of what `tls_on_line` gives: that, so that it stays, and its encoding."""
+
+
+def _leg_json(appliance: str, leg: Leg) -> str:
+    """`triple_on_line` as JSON."""
+    tls = tls_on_line(leg)
+    known = _TLS_JSON.get(id(tls))
+    if known is None:
+        if len(_TLS_JSON) >= 4096:
+            _TLS_JSON.clear()
+        known = _TLS_JSON[id(tls)] = tls, _json(tls).decode()
+    identity = _json(connection_id(appliance, leg)).decode()
+    where = '"direction":"inbound","icid"' if leg.kind == "I" else '"direction":"outbound","dcid"'
+    return f',"connection":{{"id":{identity}}},{where}:{leg.number},"tls":{known[1]}'
+
+
+def _prefix_json(prefix: Prefix) -> tuple[str, str]:
+    """What stands before the hash of an id, and between a line's text and its leg."""
+    log = log_of(prefix)
+    logged = f'"log":{_json(log).decode()},' if log else ""
+    return (
+        f'{{"@timestamp":"{prefix.iso}",{logged}"host":{{"name":{_json(prefix.appliance).decode()}}},"event":{{"id":"{prefix.time_id}',
+        f'}},"cisco_esa":{_json(own_of(prefix, NO_LINE))[:-1].decode()}',
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- msgpack
@@ -159,12 +196,13 @@ def event_time(seconds: int) -> bytes:
     return b"\xd7\x00" + min(max(seconds, 0), 0xFFFFFFFF).to_bytes(4, "big") + b"\0\0\0\0"
 
 
-def _action_piece_forward(key: str) -> bytes:
-    category, types = ACTIONS[key]
-    action = "hat-decided" if key == "hat-denied" else key
-    return _map_body({"action": action, "category": [category], "type": list(types)}) + _pack("sequence")
+def _action_piece_forward(key: str) -> tuple[int, bytes]:
+    """(Which of the prefix's pieces goes before the id, what stands behind it): `event` has five keys or seven."""
+    pairs = {"action": "hat-decided" if key == "hat-denied" else key, **categories(key)}
+    return (0 if len(pairs) == 1 else 1), _map_body(pairs) + _pack("sequence")
 
 
+_SPECIAL = TLS_ACTIONS | {"hat-decided"}
 _FORWARD_ACTIONS = {key: _action_piece_forward(key) for key in ACTIONS}
 _CREATED, _ORIGINAL, _MID, _RIDS = _pack("created"), _pack("original"), _pack("mid"), _pack("rids")
 _RIDS_FORWARD: dict[tuple[int, ...], bytes] = {(rid,): _RIDS + _pack([rid]) for rid in range(64)}
@@ -174,98 +212,84 @@ class ForwardEntries:
     """Records as Forward entries `[EventTime, map]`, concatenated: the body of a PackedForward frame."""
 
     name = "forward"
+    interleaved = False
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
+        self.encoded: list[bytes] = []
         self.summaries: dict[str, list[bytes]] = {}
-        self._created = ""
-        self._created_original = b""
-        """The pairs between sequence and text: the same for all lines of a batch."""
 
-    def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
-        """Add a `line` record."""
-        pieces = prefix.forward
-        if pieces is None:
-            pieces = prefix.forward = self._prefix_pieces(prefix, observer)
-        entry, before_id, before_own, own_count, own, beside_count, beside = pieces
-        fact = line.fact
-        if line.flags or line.raw_base64 is not None:
-            base = own_of(prefix, line)
-            own_count, own = len(base), _map_body(base)
-        key = fact.action
-        if key == "hat-decided":
-            key = action_key(fact)
-        if leg is not None:
-            fragment = leg.forward
-            if fragment is None:
-                fragment = leg.__dict__["forward"] = _leg_forward(prefix.appliance, leg)
-            own_count += fragment[0]
-            own += fragment[1]
-            beside_count += fragment[2]
-            beside = fragment[3] + beside
-        if fact.mid is not None:
-            own_count += 1
-            own += _MID + _pack(fact.mid)
-        if fact.rids:
-            own_count += 1
-            own += _RIDS_FORWARD.get(fact.rids) or _RIDS + _pack(fact.rids[:100])
-        if fact.values and key not in NO_FIELDS and (facts := facts_of(fact)) is not None:
-            facts_own, facts_beside = facts
-            if facts_own:
-                own_count += len(facts_own)
-                own += _map_body(facts_own)
-            if facts_beside:
-                if observer and "observer" in facts_beside:
-                    # The prefix's observer is already in `beside`: make that part again with both.
-                    facts_beside["observer"] = {**observer, **facts_beside["observer"]}
-                    log = log_of(prefix)
-                    beside_count -= (1 if log else 0) + 1
-                    beside = b""
-                    if leg is not None:
-                        beside = leg.forward[3]
-                    if log:
-                        facts_beside["log"] = log
-                beside_count += len(facts_beside)
-                beside += _map_body(facts_beside)
-        if line.created != self._created:
-            self._created, self._created_original = line.created, _CREATED + _pack(line.created) + _ORIGINAL
-        self.lines.append(
-            b"".join(
-                (
-                    entry,
-                    _MAP_HEADERS[4 + beside_count],
-                    before_id,
-                    line.record_hash.encode(),
-                    _FORWARD_ACTIONS[key],
-                    _pack(line.sequence),
-                    self._created_original,
-                    _pack(line.text),
-                    before_own,
-                    _MAP_HEADERS[own_count],
-                    own,
-                    beside,
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        """Add `line` records."""
+        add = self.encoded.append
+        created, created_original = "", b""
+        for prefix, line, its_leg in leaving:
+            leg = its_leg
+            pieces = prefix.forward
+            if pieces is None:
+                pieces = prefix.forward = _prefix_forward(prefix)
+            entry, before_ids, beside_count, before_own, own_count, own = pieces
+            if line.flags or line.raw_base64 is not None:
+                base = own_of(prefix, line)
+                own_count, own = len(base), _map_body(base)
+            fact = line.fact
+            key = fact.action
+            beside = b""
+            if key in _SPECIAL:
+                if key == "hat-decided":
+                    key = action_key(fact)
+                elif leg is not None:
+                    leg_own, leg_beside = triple(prefix.appliance, leg)
+                    own_count += len(leg_own)
+                    own += _map_body(leg_own)
+                    beside_count += len(leg_beside)
+                    beside = _map_body(leg_beside)
+                    leg = None
+            leg_piece = b""
+            if leg is not None:
+                fragment = leg.forward
+                if fragment is None:
+                    own_leg = triple_on_line(prefix.appliance, leg)
+                    fragment = leg.__dict__["forward"] = len(own_leg), _map_body(own_leg)
+                count, leg_piece = fragment
+                own_count += count
+            if fact.mid is not None:
+                own_count += 1
+                leg_piece += _MID + _pack(fact.mid)
+            if fact.rids:
+                own_count += 1
+                leg_piece += _RIDS_FORWARD.get(fact.rids) or _RIDS + _pack(fact.rids[:100])
+            if fact.values and key not in NO_FIELDS and (facts := facts_of(fact)) is not None:
+                facts_own, facts_beside = facts
+                if facts_own:
+                    own_count += len(facts_own)
+                    leg_piece += _map_body(facts_own)
+                if facts_beside:
+                    beside_count += len(facts_beside)
+                    beside += _map_body(facts_beside)
+            if line.created is not created:
+                # The pairs between sequence and text: the same for all lines of a batch.
+                created = line.created
+                created_original = _CREATED + _pack(created) + _ORIGINAL
+            which, action_piece = _FORWARD_ACTIONS[key]
+            add(
+                b"".join(
+                    (
+                        entry,
+                        _MAP_HEADERS[beside_count],
+                        before_ids[which],
+                        line.record_hash.encode(),
+                        action_piece,
+                        _pack(line.sequence),
+                        created_original,
+                        _pack(line.text),
+                        before_own,
+                        _MAP_HEADERS[own_count],
+                        own,
+                        leg_piece,
+                        beside,
+                    )
                 )
             )
-        )
-
-    def _prefix_pieces(self, prefix: Prefix, observer: dict[str, str]) -> tuple[bytes, bytes, bytes, int, bytes, int, bytes]:
-        base = own_of(prefix, NO_LINE)
-        beside: dict[str, Any] = {}
-        log = log_of(prefix)
-        if log:
-            beside["log"] = log
-        if observer:
-            beside["observer"] = observer
-        return (
-            b"\x92" + event_time(prefix.stamp_s),
-            # @timestamp, then event with its seven keys; the id is a string of 26 bytes whose last 18 follow
-            _map_body({"@timestamp": prefix.iso}) + _pack("event") + b"\x87" + _pack("id") + b"\xba" + prefix.time_id.encode(),
-            _map_body({"host": {"name": prefix.appliance}}) + _pack("cisco_esa"),
-            len(base),
-            _map_body(base),
-            len(beside),
-            _map_body(beside),
-        )
 
     def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
         """Add a summary record."""
@@ -274,18 +298,37 @@ class ForwardEntries:
     def take(self) -> list[tuple[str, list[tuple[str, int, bytes]]]]:
         """(class, segments) of what was added since the last call."""
         taken = []
-        if self.lines:
-            taken.append(("line", [("line", len(self.lines), b"".join(self.lines))]))
-            self.lines = []
+        if self.encoded:
+            taken.append(("line", [("line", len(self.encoded), b"".join(self.encoded))]))
+            self.encoded = []
         if self.summaries:
             taken.append(("summary", [(kind, len(found), b"".join(found)) for kind, found in self.summaries.items()]))
             self.summaries = {}
         return taken
 
 
-def _leg_forward(appliance: str, leg: Leg) -> tuple[int, bytes, int, bytes]:
-    own, beside = triple(appliance, leg)
-    return len(own), _map_body(own), len(beside), _map_body(beside)
+def _prefix_forward(prefix: Prefix) -> tuple[bytes, tuple[bytes, bytes], int, bytes, int, bytes]:
+    """What lines of a prefix share.
+
+    The entry's beginning; what stands before the hash of an id, for an event of five keys and of seven; the number of pairs that all lines
+    have; what stands between a line's text and the pairs under `cisco_esa`; the number of those that all lines have, and they themselves.
+    """
+    base = own_of(prefix, NO_LINE)
+    first: dict[str, Any] = {"@timestamp": prefix.iso}
+    log = log_of(prefix)
+    if log:
+        first["log"] = log
+    first["host"] = {"name": prefix.appliance}
+    before_event = _map_body(first) + _pack("event")
+    before_hash = _pack("id") + b"\xba" + prefix.time_id.encode()  # a string of 26 bytes whose last 18 follow
+    return (
+        b"\x92" + event_time(prefix.stamp_s),
+        (before_event + b"\x85" + before_hash, before_event + b"\x87" + before_hash),
+        len(first) + 2,
+        _pack("cisco_esa"),
+        len(base),
+        _map_body(base),
+    )
 
 
 Encoder = JsonLines | ForwardEntries | OtlpRecords

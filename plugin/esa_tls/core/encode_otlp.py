@@ -23,16 +23,16 @@ protobuf runtime.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from esa_tls.core.connections import Leg
-from esa_tls.core.line_record import NO_LINE, Line, action_key, log_of, own_of
+from esa_tls.core.line_record import NO_LINE, Leaving, Line, action_key, categories, log_of, own_of
 from esa_tls.core.prefix import Prefix
 from esa_tls.core.protobuf import any_value, field, fields, fixed64, key_value, varint
-from esa_tls.core.records import ACTIONS, facts_of, triple
+from esa_tls.core.records import ACTIONS, TLS_ACTIONS, facts_of, triple, triple_on_line
 from esa_tls.core.sentences import sentence
 from esa_tls.errors import MalformedMessage
 
@@ -195,9 +195,7 @@ def log_record(record: Mapping[str, Any], time_s: int) -> bytes:
 
 # -- pieces of lines -------------------------------------------------------------------------------------------------------------
 def _action_piece(key: str) -> bytes:
-    category, types = ACTIONS[key]
-    action = "hat-decided" if key == "hat-denied" else key
-    return attributes({"event": {"action": action, "category": [category], "type": list(types)}})
+    return attributes({"event": {"action": "hat-decided" if key == "hat-denied" else key, **categories(key)}})
 
 
 _ACTIONS = {key: _action_piece(key) for key in ACTIONS}
@@ -214,30 +212,37 @@ class OtlpRecords:
     """Records as OTLP log records, in segments of one kind and appliance."""
 
     name = "otlp"
+    interleaved = False
 
     def __init__(self) -> None:
-        self.lines: dict[str, list[bytes]] = {}
+        self.encoded: dict[str, list[bytes]] = {}
         self.summaries: dict[tuple[str, str], list[bytes]] = {}
 
-    def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
-        """Add a `line` record."""
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        """Add `line` records."""
+        for prefix, line, leg in leaving:
+            self._line(prefix, line, leg)
+
+    def _line(self, prefix: Prefix, line: Line, leg: Leg | None) -> None:
         pieces = prefix.otlp
         if pieces is None:
-            pieces = prefix.otlp = _head(prefix, NO_LINE, observer)
+            pieces = prefix.otlp = _head(prefix, NO_LINE)
         head: bytes = pieces
         fact = line.fact
         if line.flags or line.raw_base64 is not None:
-            head = _head(prefix, line, observer)
+            head = _head(prefix, line)
         key = fact.action
         if key == "hat-decided":
             key = action_key(fact)
         if leg is None:
             triple_piece = b""
+        elif key in TLS_ACTIONS:
+            own, beside = triple(prefix.appliance, leg)
+            triple_piece = attributes({"cisco_esa": own, **beside})
         else:
             triple_piece = leg.otlp
             if triple_piece is None:
-                own, beside = triple(prefix.appliance, leg)
-                triple_piece = leg.__dict__["otlp"] = attributes({"cisco_esa": own, **beside})
+                triple_piece = leg.__dict__["otlp"] = attributes(triple_on_line(prefix.appliance, leg), _OWN)
         facts_piece = b""
         if fact.mid is not None:
             mid = varint(fact.mid)
@@ -246,9 +251,6 @@ class OtlpRecords:
             facts_piece += _RIDS.get(fact.rids) or attribute("cisco_esa.rids", fact.rids[:100])
         if fact.values and (facts := facts_of(fact)) is not None:
             facts_own, facts_beside = facts
-            if observer and "observer" in facts_beside:
-                # The head's observer would stand there twice: make it again with both.
-                head = _head(prefix, line, {**observer, **facts_beside.pop("observer")})
             facts_piece += attributes(facts_own, _OWN) + attributes(facts_beside)
         text = line.text.encode()
         size = varint(len(text))
@@ -270,9 +272,9 @@ class OtlpRecords:
                 facts_piece,
             )
         )
-        lines = self.lines.get(prefix.appliance)
+        lines = self.encoded.get(prefix.appliance)
         if lines is None:
-            lines = self.lines[prefix.appliance] = []
+            lines = self.encoded[prefix.appliance] = []
         lines.append(b"\x12" + varint(len(record)))
         lines.append(record)
 
@@ -283,16 +285,16 @@ class OtlpRecords:
     def take(self) -> list[tuple[str, list[tuple[str, int, bytes]]]]:
         """(class, segments) of what was added since the last call."""
         taken = []
-        if self.lines:
-            taken.append(("line", [("line", len(found) // 2, b"".join(found)) for found in self.lines.values()]))
-            self.lines = {}
+        if self.encoded:
+            taken.append(("line", [("line", len(found) // 2, b"".join(found)) for found in self.encoded.values()]))
+            self.encoded = {}
         if self.summaries:
             taken.append(("summary", [(kind, len(found), b"".join(found)) for (kind, _), found in self.summaries.items()]))
             self.summaries = {}
         return taken
 
 
-def _head(prefix: Prefix, line: Line, observer: Mapping[str, Any]) -> bytes:
+def _head(prefix: Prefix, line: Line) -> bytes:
     """Everything that lines of a prefix share, ending in the first part of their uid."""
     return b"".join(
         (
@@ -300,7 +302,7 @@ def _head(prefix: Prefix, line: Line, observer: Mapping[str, Any]) -> bytes:
             _time(prefix.stamp_s),
             _severity(prefix.facts.level),
             field(12, b"cisco_esa.line"),
-            attributes({"cisco_esa": own_of(prefix, line), "log": log_of(prefix), "observer": observer}),
+            attributes({"cisco_esa": own_of(prefix, line), "log": log_of(prefix)}),
             _UID,
             prefix.time_id.encode(),
         )

@@ -29,6 +29,24 @@ _decode_connection = msgspec.msgpack.Decoder(Connection).decode
 _decode_message = msgspec.msgpack.Decoder(Message).decode
 
 
+_NUMBER_BITS = 63
+"""Ids fit a signed long."""
+
+_TIME_SHIFT = _NUMBER_BITS + 2
+_KINDS = "DIM"
+_KIND_BITS = {kind: place << _NUMBER_BITS for place, kind in enumerate(_KINDS)}
+
+
+def deadline(due_s: int, kind: str, number: int) -> int:
+    """A deadline as one number, in the order of (time, kind, id)."""
+    return due_s << _TIME_SHIFT | _KIND_BITS[kind] | number
+
+
+def of_deadline(item: int) -> tuple[int, str, int]:
+    """(time, kind, id) of a deadline."""
+    return item >> _TIME_SHIFT, _KINDS[item >> _NUMBER_BITS & 3], item & (1 << _NUMBER_BITS) - 1
+
+
 class Entries:
     """All entries of one appliance's present epoch.
 
@@ -44,7 +62,8 @@ class Entries:
         self.inbound: dict[int, Connection] = {}
         self.outbound: dict[int, Connection] = {}
         self.messages: dict[int, Message] = {}
-        self.heap: list[tuple[int, str, int]] = []
+        self.heap: list[int] = []
+        """Deadlines, see `deadline`: numbers compare faster than tuples and take half their memory."""
         self.dirty: list[Entry] = []
         self.deleted: dict[bytes, None] = {}
         # The state lags behind by the groups on their way to the journal: what they wrote is not read back, what they deleted is not found.
@@ -115,18 +134,25 @@ class Entries:
             if self.stale > STALE_ITEMS and self.stale * 2 > len(self.heap):
                 self._rebuild_heap()
         entry.due_s = due_s
-        heappush(self.heap, (due_s, kind, number))
+        heappush(self.heap, due_s << _TIME_SHIFT | _KIND_BITS[kind] | number)
 
     def _rebuild_heap(self) -> None:
         """Throw out items that are no longer their entry's; those of entries that are not in the cache are kept, as nobody knows."""
-        self.heap = [item for item in self.heap if (cached := self.cache_of(item[1]).get(item[2])) is None or cached.due_s == item[0]]
+        found = []
+        for item in self.heap:
+            due_s, kind, number = of_deadline(item)
+            cached = self.cache_of(kind).get(number)
+            if cached is None or cached.due_s == due_s:
+                found.append(item)
+        self.heap = found
         heapify(self.heap)
         self.stale = 0
 
     def pop_due(self, now_s: int) -> tuple[str, int, Entry] | None:
         """The next entry whose time has come, None if there is none."""
-        while self.heap and self.heap[0][0] <= now_s:
-            due_s, kind, number = heappop(self.heap)
+        heap, limit = self.heap, (now_s + 1) << _TIME_SHIFT
+        while heap and heap[0] < limit:
+            due_s, kind, number = of_deadline(heappop(heap))
             entry: Entry | None = self.find_message(number) if kind == "M" else self.find_connection(kind, number)
             if entry is not None and entry.due_s == due_s:
                 entry.due_s = 0
@@ -219,7 +245,7 @@ class Entries:
         for key, value in self.state.items(prefix):
             kind, number = chr(key[len(prefix)]), int.from_bytes(key[len(prefix) + 1 :], "big")
             entry: Entry = _decode_message(value) if kind == "M" else _decode_connection(value)
-            heappush(self.heap, (entry.due_s, kind, number))
+            heappush(self.heap, deadline(entry.due_s, kind, number))
             if entry.gone:
                 ended.append((entry.last_sequence, kind, number))
             else:

@@ -38,18 +38,23 @@ _TRIPLE = ("line", "connection", "delivery")
 _MAIL = ("line", "delivery", "message", "consolidated")
 
 
+_IF_ABOUT_TLS = "; on lines: only on those about TLS"
+"""What says the triple in other words, or describes the session, is not repeated on every line of a connection (docs/records.md)."""
+
+
 def _tls(prefix: str, kinds: tuple[str, ...], of: str, *, in_clear: bool) -> tuple[Field, ...]:
+    where = _IF_ABOUT_TLS if "line" in kinds else ""
     fields = (
         Field(f"{prefix}.outcome", "keyword", kinds, f"{of}: `success`, `failed`, `none`, `unknown`; `pending` on lines only"),
         Field(f"{prefix}.evidence", "keyword", kinds, "why it is believed: `line`, `absence`, `absence_lossy`, `gap`"),
         Field(f"{prefix}.required", "boolean", kinds, "true when a line said that TLS was required"),
         Field(f"{prefix}.failure.class", "keyword", kinds, "what failed, of a closed list"),
-        Field(f"{prefix}.failure.reason", "keyword", kinds, "the reason as logged"),
+        Field(f"{prefix}.failure.reason", "keyword", kinds, f"the reason as logged{where}"),
         Field(f"{prefix}.broken", "boolean", kinds, "true: the TLS session failed after it had been up"),
-        Field(f"{prefix}.protocol", "keyword", kinds, "as logged"),
-        Field(f"{prefix}.cipher", "keyword", kinds, "as logged (OpenSSL name)"),
-        Field(f"{prefix}.verified", "boolean", kinds, "whether the certificate was verified, when a line said so"),
-        Field(f"{prefix}.dane", "keyword", kinds, "DANE status, when a line said so"),
+        Field(f"{prefix}.protocol", "keyword", kinds, f"as logged{where}"),
+        Field(f"{prefix}.cipher", "keyword", kinds, f"as logged (OpenSSL name){where}"),
+        Field(f"{prefix}.verified", "boolean", kinds, f"whether the certificate was verified, when a line said so{where}"),
+        Field(f"{prefix}.dane", "keyword", kinds, f"DANE status, when a line said so{where}"),
     )
     clear = Field(
         f"{prefix}.in_clear", "boolean", kinds, "mail went in clear on this leg (true), under TLS (false); absent: unknown or no mail"
@@ -72,8 +77,14 @@ FIELDS: tuple[Field, ...] = (
         "@timestamp", "date", _ALL, "line: the (innermost) time it carries; summaries: the time of the line that ended it, or the deadline"
     ),
     Field("event.id", "keyword", _ALL, "deterministic, 26 characters, time-ordered"),
-    Field("event.category", "keyword", _ALL, "`network`, `email` or `host`", many=True),
-    Field("event.type", "keyword", _ALL, "`connection` with `start`, `end`, `protocol`, `allowed`, `denied`, `info`; or `info`", many=True),
+    Field("event.category", "keyword", _ALL, "`network`, `email` or `host`; on lines: only on those about a connection", many=True),
+    Field(
+        "event.type",
+        "keyword",
+        _ALL,
+        "`connection` with `start`, `end`, `protocol`, `allowed`, `denied`, `info`; or `info`; on lines: only on those about a connection",
+        many=True,
+    ),
     Field("event.action", "keyword", _ALL, "what happened, of a closed list"),
     Field("event.outcome", "keyword", _SUMMARIES, "`success`, `failure`, `unknown`; clear text is no failure"),
     Field("event.sequence", "long", _ALL, "counter of the appliance's lines, never resets; summaries: of the last line"),
@@ -82,9 +93,9 @@ FIELDS: tuple[Field, ...] = (
     Field("event.end", "date", ("connection", "delivery", "message"), "the same as `@timestamp`"),
     Field("event.duration", "long", ("connection", "delivery", "message"), "nanoseconds; absent if the beginning was not seen"),
     Field("event.original", "text", _LINE, "the line, byte for byte"),
-    Field("observer.hostname", "keyword", _ALL, "syslog host of the appliance"),
-    Field("observer.serial_number", "keyword", _ALL, "from `Version: ... SN: ...` lines"),
-    Field("observer.version", "keyword", _ALL, "AsyncOS version"),
+    Field("observer.hostname", "keyword", _SUMMARIES, "syslog host of the appliance"),
+    Field("observer.serial_number", "keyword", _ALL, "from `Version: ... SN: ...` lines; on lines: only on those"),
+    Field("observer.version", "keyword", _ALL, "AsyncOS version; on lines: only on those that say it"),
     Field("observer.ingress.interface.name", "keyword", ("line", "connection"), "listener's interface of an inbound connection"),
     Field("observer.egress.interface.name", "keyword", ("line", "connection"), "interface of an outbound connection"),
     Field("host.name", "keyword", _ALL, "the appliance"),
@@ -109,13 +120,13 @@ FIELDS: tuple[Field, ...] = (
     Field("cisco_esa.dcid", "long", _ALL[:3] + _CONSOLIDATED, "delivery connection"),
     Field("cisco_esa.mid", "long", _MAIL, "message"),
     Field("cisco_esa.rids", "long", ("line", "delivery"), "recipients, at most 100", many=True),
-    Field("network.direction", "keyword", _TRIPLE, "`ingress` (ICID), `egress` (DCID)"),
-    Field("tls.established", "boolean", _TRIPLE, "success: true; failed, none: false"),
-    Field("tls.version_protocol", "keyword", _TRIPLE, "`tls`, `ssl`"),
-    Field("tls.version", "keyword", _TRIPLE, "such as `1.2`"),
-    Field("tls.cipher", "keyword", _TRIPLE, "IANA name"),
-    Field("tls.client.x509.subject.common_name", "keyword", _TRIPLE, "the client's, inbound"),
-    Field("tls.server.x509.subject.common_name", "keyword", _TRIPLE, "the server's, outbound"),
+    Field("network.direction", "keyword", _TRIPLE, f"`ingress` (ICID), `egress` (DCID){_IF_ABOUT_TLS}"),
+    Field("tls.established", "boolean", _TRIPLE, f"success: true; failed, none: false{_IF_ABOUT_TLS}"),
+    Field("tls.version_protocol", "keyword", _TRIPLE, f"`tls`, `ssl`{_IF_ABOUT_TLS}"),
+    Field("tls.version", "keyword", _TRIPLE, f"such as `1.2`{_IF_ABOUT_TLS}"),
+    Field("tls.cipher", "keyword", _TRIPLE, f"IANA name{_IF_ABOUT_TLS}"),
+    Field("tls.client.x509.subject.common_name", "keyword", _TRIPLE, f"the client's, inbound{_IF_ABOUT_TLS}"),
+    Field("tls.server.x509.subject.common_name", "keyword", _TRIPLE, f"the server's, outbound{_IF_ABOUT_TLS}"),
     # line
     Field("cisco_esa.raw_base64", "text", _LINE, "the bytes of a line that is not UTF-8"),
     Field("log.level", "keyword", _LINE, "`Critical`, `Warning`, `Info`, `Debug`, `Trace`"),
@@ -123,7 +134,7 @@ FIELDS: tuple[Field, ...] = (
     Field("log.syslog.priority", "long", _LINE, "PRI of the outermost syslog prefix"),
     Field("log.syslog.appname", "keyword", _LINE, "tag of the outermost syslog prefix"),
     Field("cisco_esa.log_name", "keyword", _LINE, "name of the log subscription"),
-    Field("cisco_esa.time_source", "keyword", _LINE, "where `@timestamp` is from: `line`, `sender`, `received`"),
+    Field("cisco_esa.time_source", "keyword", _LINE, "where `@timestamp` is from: `sender` or `received`; absent: the line carries it"),
     # connection
     *(field for end in ("source", "destination") for field in _end(end)),
     Field(
@@ -167,8 +178,8 @@ FIELDS: tuple[Field, ...] = (
     Field("email.subject", "keyword", _MAIL, "subject as printed"),
     Field("email.from.address", "keyword", _MAIL, "envelope sender", many=True),
     Field("email.to.address", "keyword", _MAIL, "envelope recipients", many=True),
-    Field("cisco_esa.envelope.from", "keyword", _MAIL, "envelope sender"),
-    Field("cisco_esa.envelope.to", "keyword", _MAIL, "envelope recipients, at most 100", many=True),
+    Field("cisco_esa.envelope.from", "keyword", _MAIL[1:], "envelope sender"),
+    Field("cisco_esa.envelope.to", "keyword", _MAIL[1:], "envelope recipients, at most 100", many=True),
     # message
     Field("cisco_esa.posture", "keyword", _MESSAGE, "`encrypted`, `exposed`, `blocked`, `partial`, `undelivered`, `continued`, `unknown`"),
     Field("cisco_esa.posture_out", "keyword", _MESSAGE, "posture of the deliveries alone"),

@@ -9,13 +9,12 @@ import msgspec
 from esa_tls.core.box import Box, Hold
 from esa_tls.core.connections import PENDING, Connection, Leg
 from esa_tls.core.correlate import Correlator
-from esa_tls.core.line_record import Line
+from esa_tls.core.line_record import Leaving, Line
 from esa_tls.core.order import Waiting, place, rank
 from esa_tls.core.prefix import Prefix, PrefixFacts
 from esa_tls.core.state import waiting_key
 
 if TYPE_CHECKING:
-    from esa_tls.core.encode import Encoder
     from esa_tls.core.pipeline import CoreSettings
 
 MAX_USED = 64
@@ -26,7 +25,7 @@ class Holding:
     """What becomes of a line that cannot leave at once."""
 
     settings: CoreSettings
-    encoders: list[Encoder]
+    leaving: list[Leaving]
     held_lines: int
     now_s: float
 
@@ -79,11 +78,10 @@ class Holding:
             if odd and fact.action == "unrecognised":
                 self._odd(prefix, line)
             leg = correlator.apply(fact, stamp_s, sequence=line.sequence, lossy=facts.lossy)
-            line.flags += ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+            if correlator.news:
+                self._heed(box, line)
             if fact.values is not None and "truncated" in fact.values:
-                line.flags = (*line.flags, "truncated")
-            if correlator.decided:
-                self._release(box, correlator)
+                line.flags += ("truncated",)
         if left:
             return
         if prefix.epoch != box.state.epoch:
@@ -91,11 +89,24 @@ class Holding:
         if leg is not None and leg.outcome == PENDING and correlator.connection is not None and not self.settings.emit_immediately:
             self._hold(box, correlator.connection, prefix, line)
         else:
-            self._put(box, prefix, line, leg)
+            self._put(prefix, line, leg)
+
+    def _heed(self, box: Box, line: Line) -> None:
+        """What the correlator noticed on a line, beside the leg it belongs to."""
+        correlator = box.correlator
+        correlator.news = False
+        if correlator.late or correlator.contradicted:
+            line.flags += ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+            if correlator.late:
+                self.count("esa_tls.lines.late")
+            correlator.late = correlator.contradicted = False
+        if correlator.decided:
+            self._release(box, correlator)
 
     def _hold(self, box: Box, entry: Connection, prefix: Prefix, line: Line) -> None:
         """Keep a line until its connection is decided."""
-        if not entry.held:
+        if entry.held is None:
+            entry.held = []
             held_s = float(box.state.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s
             box.holding.append((held_s, entry))
         entry.held.append(Hold(line, prefix.facts, prefix.epoch))
@@ -127,7 +138,7 @@ class Holding:
             box.holding.popleft()
 
     def _put_held(self, box: Box, entry: Connection) -> None:
-        held, entry.held = entry.held, []
+        held, entry.held = entry.held, None
         if not held:
             return
         self.held_lines -= len(held)
@@ -136,7 +147,7 @@ class Holding:
             box.correlator.entries.dirty.append(entry)
         for one in held:
             hold = one if isinstance(one, Hold) else msgspec.convert(one, Hold)
-            self._put(box, _prefix_of(hold.prefix, box, hold.epoch), hold.line, entry.leg)
+            self._put(_prefix_of(hold.prefix, box, hold.epoch), hold.line, entry.leg)
 
     def _put_early(self, box: Box, prefix: Prefix, line: Line) -> None:
         """A line leaves before it had its effect: with its connection as it is now, `pending` if it is not known yet."""
@@ -148,11 +159,10 @@ class Holding:
             leg = Leg(kind, number, prefix.epoch)
         if leg is not None and leg.outcome == PENDING:
             self.count("esa_tls.lines.pending")
-        self._put(box, prefix, line, leg)
+        self._put(prefix, line, leg)
 
-    def _put(self, box: Box, prefix: Prefix, line: Line, leg: Leg | None) -> None:
-        for each in self.encoders:
-            each.line(prefix, line, leg, box.observer)
+    def _put(self, prefix: Prefix, line: Line, leg: Leg | None) -> None:
+        self.leaving.append((prefix, line, leg))
 
 
 def _prefix_of(facts: PrefixFacts, box: Box, epoch: int) -> Prefix:

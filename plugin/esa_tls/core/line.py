@@ -95,12 +95,24 @@ _RFC5424 = re.compile(
 )
 
 
+_PLAIN = re.compile(
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) " + _MON.format("mon") + r" {1,2}([0-9]{1,2}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ((?:19|20)[0-9]{2}) "
+    r"(Critical|Warning|Info|Debug|Trace): "
+)
+"""What nearly all prefixes are: the appliance's own, with nothing before it. The pieces below make the same of it."""
+
+
 def frame(text: str) -> Framing | None:
     """Read the prefix of one line.
 
     None: no known prefix, so the line is a continuation of the one before or of an unknown kind; it must not be parsed as a body.
     `Info: ...` alone is a known prefix (an untimed line, `month` None). Never raises. Source: esa-mail-logs.md section 1.
     """
+    if plain := _PLAIN.match(text):
+        month, day, hour, minute, second, year, level = plain.groups()
+        length = plain.end()
+        cef = text.startswith("CEF:0|", length)
+        return Framing(length, level, int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), cef=cef)
     head = text[:HEAD_CHARS]
     at = 1 if head.startswith("\ufeff") else 0
     stamp: re.Match[str] | None = None

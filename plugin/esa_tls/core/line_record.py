@@ -12,7 +12,7 @@ import msgspec
 from esa_tls.core.connections import Leg
 from esa_tls.core.facts import Fact
 from esa_tls.core.prefix import Prefix
-from esa_tls.core.records import ACTIONS, facts_of, triple
+from esa_tls.core.records import ACTIONS, TLS_ACTIONS, facts_of, triple, triple_on_line
 
 
 class Line(msgspec.Struct, array_like=True, gc=False):
@@ -30,7 +30,9 @@ class Line(msgspec.Struct, array_like=True, gc=False):
 def own_of(prefix: Prefix, line: Line) -> dict[str, Any]:
     """What a line's record has under `cisco_esa`, but for the triple and the line's own facts."""
     facts = prefix.facts
-    own: dict[str, Any] = {"record": "line", "appliance": facts.appliance, "epoch": prefix.epoch, "time_source": facts.time_source}
+    own: dict[str, Any] = {"record": "line", "appliance": facts.appliance, "epoch": prefix.epoch}
+    if facts.time_source != "line":
+        own["time_source"] = facts.time_source
     if facts.log_name:
         own["log_name"] = facts.log_name
     flags = facts.flags + line.flags
@@ -66,18 +68,22 @@ def action_key(fact: Fact) -> str:
     return fact.action
 
 
-def line_dict(prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> dict[str, Any]:
-    """The `line` record as nested dicts: the reference for both splices."""
+def categories(key: str) -> dict[str, Any]:
+    """ECS's category and types of a line: only of lines about a connection. All others would be `email` or `host` with `info`."""
+    category, types = ACTIONS[key]
+    return {} if types == ("info",) else {"category": [category], "type": list(types)}
+
+
+def line_dict(prefix: Prefix, line: Line, leg: Leg | None) -> dict[str, Any]:
+    """The `line` record as nested dicts: the reference for all splices. What a line leaves out that summaries have: docs/records.md."""
     fact = line.fact
     key = action_key(fact)
-    category, types = ACTIONS[key]
     record: dict[str, Any] = {
         "@timestamp": prefix.iso,
         "event": {
             "id": prefix.time_id + line.record_hash,
             "action": fact.action,
-            "category": [category],
-            "type": list(types),
+            **categories(key),
             "sequence": line.sequence,
             "created": line.created,
             "original": line.text,
@@ -86,10 +92,12 @@ def line_dict(prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, s
     }
     own = own_of(prefix, line)
     record["cisco_esa"] = own
-    if leg is not None:
+    if leg is not None and key in TLS_ACTIONS:
         leg_own, beside = triple(prefix.appliance, leg)
         own.update(leg_own)
         record.update(beside)
+    elif leg is not None:
+        own.update(triple_on_line(prefix.appliance, leg))
     if fact.mid is not None:
         own["mid"] = fact.mid
     if fact.rids:
@@ -99,12 +107,12 @@ def line_dict(prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, s
         record["log"] = log
     facts_own, facts_beside = facts_of(fact) or ({}, {})
     own.update(facts_own)
-    observed = {**observer, **facts_beside.pop("observer", {})}
-    if observed:
-        record["observer"] = observed
     record.update(facts_beside)
     return record
 
+
+Leaving = tuple[Prefix, Line, Leg | None]
+"""A line on its way out: what encoders get, many at a time."""
 
 NO_LINE = Line("", Fact("unrecognised"), "", 0, "")
 """Stands for a line where only its prefix counts."""

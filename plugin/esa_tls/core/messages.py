@@ -67,6 +67,7 @@ class Message(msgspec.Struct, array_like=True, gc=False):
 
     `reception` is the snapshot of the reception's leg when the message was started (absent: unknown, or `internal`: nothing was
     received). `reception_in_clear` says whether it was received in clear; None = unknown or nothing received.
+    What most messages have none of is a tuple: an empty one costs no memory.
     """
 
     number: int
@@ -80,7 +81,7 @@ class Message(msgspec.Struct, array_like=True, gc=False):
     reception: Leg | None = None
     internal: bool = False
     recipients: list[Recipient] = []
-    attempts: list[Attempt] = []
+    attempts: tuple[Attempt, ...] = ()
     attempt_count: int = 0
     sender: str | None = None
     subject: str | None = None
@@ -91,8 +92,8 @@ class Message(msgspec.Struct, array_like=True, gc=False):
     flow_from_policy: bool = False
     parent_mid: int | None = None
     child_kind: str | None = None
-    child_mids: list[int] = []
-    quarantines: list[str] = []
+    child_mids: tuple[int, ...] = ()
+    quarantines: tuple[str, ...] = ()
     ever_quarantined: bool = False
     end: str | None = None
     end_s: int = 0
@@ -114,7 +115,10 @@ def recipient(message: Message, rid: int) -> Recipient:
         if recipients[at].rid == rid:
             return recipients[at]
     made = Recipient(rid)
-    recipients.insert(at, made)
+    if recipients:
+        recipients.insert(at, made)
+    else:
+        message.recipients = [made]  # a list made so has room for one, not for four
     return made
 
 
@@ -146,7 +150,7 @@ def add_attempt(message: Message, dcid: int | None, rids: list[int], stamp_s: in
     """Begin an attempt; its ordinal counts the attempts of the message that were seen."""
     message.attempt_count += 1
     attempt = Attempt(message.attempt_count, dcid, rids, stamp_s, stamp_s, leg, start_seen, {})
-    message.attempts.append(attempt)
+    message.attempts = (*message.attempts, attempt)
     for rid in rids:
         known = recipient(message, rid)
         if start_seen and known.blocked and not known.final:

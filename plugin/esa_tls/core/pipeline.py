@@ -32,6 +32,7 @@ from esa_tls.core.grammar import parse, shape_of
 from esa_tls.core.holding import Holding
 from esa_tls.core.ids import DIGEST_BYTES, mask, summary_id
 from esa_tls.core.line import Framing, frame
+from esa_tls.core.line_record import Leaving
 from esa_tls.core.messages import Attempt, Message
 from esa_tls.core.order import Waiting
 from esa_tls.core.prefix import Prefix, PrefixFacts, id_mask
@@ -53,6 +54,9 @@ PREFIXES_S = 43_200
 """How long prefixes are kept: what stands in them for good is a year that was inferred."""
 
 MAX_SHAPES = 1000
+
+ENCODE_LINES = 63
+"""After so many lines those that left are encoded, while they are still in the processor's cache (a power of two, less one)."""
 
 CONSOLIDATED_MASK = mask("consolidated")
 """A consolidated record's id is its line's id under this mask."""
@@ -101,6 +105,7 @@ class Pipeline(Holding):
         self.sessions: dict[int, set[str]] = {}
         self.counts: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
         self.shapes: dict[str, int] = {}
+        self.leaving: list[Leaving] = []
         self.held_lines = 0
         self.lines = 0
         self.batches = 0
@@ -113,6 +118,11 @@ class Pipeline(Holding):
 
     # ------------------------------------------------------------------------------------------------------------ appliances
 
+    def set_encodings(self, encodings: tuple[str, ...]) -> None:
+        """From the next line on encode for these. What an encoding that goes had collected since the last seal is gone with it."""
+        kept = {each.name: each for each in self.encoders}
+        self.encoders[:] = [kept.get(name) or encoder(name) for name in encodings]
+
     def _load(self, value: bytes) -> None:
         kept = _decode_appliance(value)
         box = self._box(kept)
@@ -123,7 +133,7 @@ class Pipeline(Holding):
         for entry in box.correlator.holding:
             # Held lines get their whole time again.
             box.holding.append((float(kept.clock.time_s or 0) if self.settings.hold_by_event_time else self.now_s, entry))
-            self.held_lines += len(entry.held)
+            self.held_lines += len(entry.held or ())
         box.correlator.holding = []
         box.arrived_s = box.candidate_s = self.now_s
         if self.settings.starts_broken:
@@ -172,64 +182,66 @@ class Pipeline(Holding):
             self.keys.append(batch.key)
         for run in batch.runs:
             self._feed_run(run, batch.session)
+        self._encode_lines()
 
     def _feed_run(self, run: Run, session: int) -> None:
-        """The hot loop, flat on purpose."""
-        origin = run.origin
-        flags = run.flags
+        """The hot loop, flat on purpose: what holds for all lines of a prefix is worked out when the prefix changes."""
+        origin, flags, times = run.origin, run.flags, run.sender_times_s
         stream = self.streams.get(origin) or self._stream(origin)
         if self.now_s - stream.since_s > PREFIXES_S:
             stream.prefixes.clear()
             stream.since_s = self.now_s
-        prefixes = stream.prefixes.setdefault(run.flags, {})
+        prefixes = stream.prefixes.setdefault(flags, {})
         length = stream.length
-        last: Prefix | None = None
-        encoders = self.encoders
-        one = encoders[0] if len(encoders) == 1 else None
         created = self.created
         immediate = self.settings.emit_immediately
+        leave = self.leaving.append
+        interleaved = any(each.interleaved for each in self.encoders)
+        last: object = ()  # no prefix, and not None
         box: Any = None  # a Box from the first line on
-        times = run.sender_times_s
         index = -1
-        self.lines += len(run.lines)
         for raw in run.lines:
             index += 1
+            if index & ENCODE_LINES == ENCODE_LINES:
+                self._encode_lines()
             encoded: str | None = None
             try:
                 text = raw.decode()
             except UnicodeDecodeError:
                 text = raw.decode("utf-8", "replace")
                 encoded = base64.b64encode(raw).decode()
-            prefix = prefixes.get(text[:length])
-            if prefix is None:
-                prefix = self._prefix(stream, origin, text, raw, None if times is None else times[index], flags)
-                length = prefix.length
-            if prefix is not last:
+            found = prefixes.get(text[:length])
+            if found is not last:
+                if found is not None:
+                    prefix = found
+                else:
+                    prefix = self._prefix(stream, origin, text, raw, None if times is None else times[index], flags)
+                    length = prefix.length
                 if prefix.box is not box:
                     box = prefix.box
                     self._entered(box, session, prefix.stamp_s)
-                    correlator, seen = box.correlator, box.seen
-                    kept = box.state
+                    correlator, seen, kept = box.correlator, box.seen, box.state
+                    handlers = correlator.handlers
                     clock = kept.clock
-                    current, former = seen.current, seen.former
-                    digests = seen.digests
+                    current, former, digests = seen.current, seen.former, seen.digests
                 last = prefix
-                stream.last = prefix.facts
-                mark, dropped = seen.enter(prefix.stamp_s, prefix.facts.log_number)
+                facts = stream.last = prefix.facts
+                stamp_s = prefix.stamp_s
+                mark, dropped = seen.enter(stamp_s, facts.log_number)
                 if dropped:
                     box.deleted += dropped
                     current, former = seen.current, seen.former
-                lossy = prefix.facts.lossy
-                reorder_s = prefix.facts.reorder_s
-                stamp_s = prefix.stamp_s
-                if clock.time_s is not None and stamp_s < clock.time_s - ORDERLY_S and not lossy and prefix.facts.time_source == "line":
+                correlator.lossy = lossy = facts.lossy
+                reorder_s = facts.reorder_s
+                if clock.time_s is not None and stamp_s < clock.time_s - ORDERLY_S and not lossy and facts.time_source == "line":
                     # A source that claims to keep the order has gone back in time: what is missing may come yet.
                     self._broken_at(box, clock.time_s, "order")
                 stamp_mask, prefix_mask, body_at = prefix.stamp_mask, prefix.id_mask, prefix.body_at
+                steady = False
             kept.sequence = sequence = kept.sequence + 1
-            if not prefix.length:
-                fact = _no_body(text, prefix)
-            elif raw[-1:] == b"\r":
+            if not length:
+                fact = Fact("continuation" if "continuation" in facts.flags else "unrecognised")
+            elif text[-1] == "\r":
                 fact = parse(text[length:].rstrip("\r"))  # the line end of some shippers; `event.original` keeps it
             else:
                 fact = parse(text[length:])
@@ -237,53 +249,50 @@ class Pipeline(Holding):
             digests += digest
             hashed = int.from_bytes(digest, "big")
             key = hashed ^ stamp_mask
-            if key in current or key in former:
+            hashed ^= prefix_mask
+            line_flags: tuple[str, ...] = ()
+            again = key in current or key in former
+            if again:
                 k, duplicate = seen.repeat(key, mark)
-                again = True
-                hashed ^= prefix_mask
                 if k:
                     hashed ^= mask("k", k)
+                if duplicate:
+                    line_flags = ("duplicate",)
+                    self.count("esa_tls.lines.duplicate")
             else:
                 current[key] = mark
-                hashed ^= prefix_mask
-                again = duplicate = False
-            if clock.steady_from_s <= stamp_s <= clock.steady_to_s:
-                time_s = stamp_s
-                waiting = False
-            else:
-                time_s, waiting = self._advance(box, stamp_s)
-            line = Line(text, fact, f"{hashed:018x}", sequence, created, ("duplicate",) if duplicate else (), encoded)
-            if duplicate:
-                self.count("esa_tls.lines.duplicate")
-            if waiting:
-                self._candidate(box, prefix, line, again=again)
-                continue
+            line = Line(text, fact, f"{hashed:018x}", sequence, created, line_flags, encoded)
+            if not steady:
+                if clock.steady_from_s <= stamp_s <= clock.steady_to_s:
+                    steady = True  # and stays so: nothing but another stamp moves the clock
+                elif self._advance(box, stamp_s):
+                    self._candidate(box, prefix, line, again=again)
+                    continue
+                correlator.note_time(stamp_s)
             if reorder_s:
-                self._wait(box, prefix, line, time_s, again=again)
+                self._wait(box, prefix, line, stamp_s, again=again)
                 continue
             if again:
-                leg = correlator.locate(fact, time_s, lossy=lossy)
+                leg = correlator.locate(fact, stamp_s, lossy=lossy)
             else:
                 if fact.action == "unrecognised":
                     self._odd(prefix, line)
-                leg = correlator.apply(fact, time_s, sequence=sequence, lossy=lossy)
-                if correlator.late or correlator.contradicted:
-                    self.count("esa_tls.lines.late", int(correlator.late))
-                    line.flags = ("late",) * correlator.late + ("contradiction",) * correlator.contradicted
+                correlator.connection = None
+                correlator.sequence = sequence
+                leg = handlers[fact.action](fact, stamp_s)  # `Correlator.apply`, written out
+                if correlator.news:
+                    self._heed(box, line)
+                    if kept.epoch != prefix.epoch:
+                        prefix = Prefix(facts, box, epoch=kept.epoch)
                 if fact.values is not None and "truncated" in fact.values:
-                    line.flags = (*line.flags, "truncated")
-                if correlator.decided:
-                    self._release(box, correlator)
-                if kept.epoch != prefix.epoch:
-                    prefix = Prefix(prefix.facts, box, epoch=kept.epoch)
+                    line.flags += ("truncated",)
             if leg is not None and leg.outcome == PENDING and not immediate and correlator.connection is not None:
                 self._hold(box, correlator.connection, prefix, line)
                 continue
-            if one is not None:
-                one.line(prefix, line, leg, box.observer)
-            else:
-                for each in encoders:
-                    each.line(prefix, line, leg, box.observer)
+            leave((prefix, line, leg))
+            if interleaved:
+                self._encode_lines()
+        self.lines += index + 1
         stream.length = length
 
     def _stream(self, origin: Origin) -> Stream:
@@ -404,7 +413,7 @@ class Pipeline(Holding):
         )
         if framing.host and origin.trust_host and box.state.hostname is None:
             box.state.hostname = framing.host
-            self._observer_changed(box)
+            box.observer = box.state.observer()
         prefix = Prefix(facts, box, epoch=box.state.epoch)
         if cached:
             if len(prefixes) >= MAX_PREFIXES:
@@ -436,23 +445,18 @@ class Pipeline(Holding):
         )
         return Prefix(facts, box, epoch=box.state.epoch)
 
-    def _observer_changed(self, box: Box) -> None:
-        box.observer = box.state.observer()
-        self._forget_prefixes(box)
-
     def _forget_prefixes(self, box: Box) -> None:
-        """What is cached per prefix (epoch, observer) is no longer right."""
+        """An epoch began: what is cached per prefix is no longer right."""
         box.used.clear()
         for prefixes in [known for stream in self.streams.values() for known in stream.prefixes.values()]:
             for text, prefix in list(prefixes.items()):
                 if prefix.box is box:
-                    prefix.json = prefix.forward = prefix.otlp = None  # the line that brought the change still uses it
                     del prefixes[text]
 
     # ------------------------------------------------------------------------------------------------------------------ time
 
-    def _advance(self, box: Box, stamp_s: int) -> tuple[int, bool]:
-        """The clock's long way: what a stamp does to the appliance time. Returns (time to use for the line, it is a candidate)."""
+    def _advance(self, box: Box, stamp_s: int) -> bool:
+        """The clock's long way: what a stamp does to the appliance time. Returns whether its line is a candidate."""
         clock = box.state.clock
         before_s, candidate_s = clock.time_s, clock.candidate_s
         verdict = clock.accept(stamp_s)
@@ -460,7 +464,7 @@ class Pipeline(Holding):
         assert time_s is not None
         if verdict is Verdict.MOVED:  # the rule, without the flags' arithmetic
             self._moved(box, time_s)
-            return stamp_s, False
+            return False
         if verdict & Verdict.CONFIRMED:
             assert candidate_s is not None
             self._moved(box, candidate_s)
@@ -471,7 +475,7 @@ class Pipeline(Holding):
             self._rebase(box, before_s - time_s)
         elif time_s != before_s:
             self._moved(box, time_s)
-        return stamp_s, bool(verdict & Verdict.WAITING)
+        return bool(verdict & Verdict.WAITING)
 
     def _expire(self, box: Box, time_s: int) -> None:
         box.correlator.expire(time_s)
@@ -598,8 +602,10 @@ class Pipeline(Holding):
         self.count("esa_tls.lines.unrecognised", shape=shape)
 
     def box_changed(self, box: Appliance) -> None:
-        """Epoch or description changed (`correlate.Emit`): what is cached per prefix is no longer right."""
-        self._observer_changed(self.boxes[box.name])
+        """Epoch or description changed (`correlate.Emit`)."""
+        own = self.boxes[box.name]
+        own.observer = box.observer()
+        self._forget_prefixes(own)
 
     # ------------------------------------------------------------------------------------------------------------- summaries
 
@@ -640,7 +646,16 @@ class Pipeline(Holding):
         key = ("esa_tls.records", (("kind", kind), ("outcome", outcome), ("direction", direction)))
         self.counts[key] = self.counts.get(key, 0) + 1
         for each in self.encoders:
+            if each.interleaved:
+                self._encode_lines()
             each.summary(kind, record, time_s)
+
+    def _encode_lines(self) -> None:
+        """Lines that have left go to the encoders."""
+        if self.leaving:
+            for each in self.encoders:
+                each.lines(self.leaving)
+            self.leaving.clear()
 
     def count(self, name: str, n: int = 1, **labels: str) -> None:
         """A telemetry increment; drained by whoever runs the pipeline."""
@@ -659,6 +674,7 @@ class Pipeline(Holding):
 
     def seal(self) -> Sealed | None:
         """Everything since the last seal, as bytes that refer to nothing alive; None if there was nothing."""
+        self._encode_lines()
         rows = [Row(cls, each.name, segments) for each in self.encoders for cls, segments in each.take()]
         puts: list[tuple[bytes, bytes]] = []
         deletes: list[bytes] = []
@@ -687,12 +703,6 @@ class Pipeline(Holding):
         if not (rows or puts or deletes or keys):
             return None
         return Sealed(rows, puts, deletes, keys, lines)
-
-
-def _no_body(text: str, prefix: Prefix) -> Fact:
-    """The fact of a line that is not parsed."""
-    del text
-    return Fact("continuation" if "continuation" in prefix.facts.flags else "unrecognised")
 
 
 def _number_of(names: list[str], name: str) -> int:

@@ -131,6 +131,7 @@ INBOUND, OUTBOUND = "inbound", "outbound"
 
 
 @lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def iso(seconds: int) -> str:
     """Whole seconds since 1970 as RFC 3339 in UTC."""
     try:
@@ -144,98 +145,120 @@ def connection_id(appliance: str, leg: Leg) -> str:
     return f"{appliance}/{leg.epoch}/{leg.kind}CID/{leg.number}"
 
 
-def tls_of(leg: Leg, *, in_clear: bool | None = None) -> dict[str, Any]:
-    """`cisco_esa.tls.*` of a leg."""
-    tls: dict[str, Any] = {"outcome": leg.outcome}
-    if leg.evidence is not None:
-        tls["evidence"] = leg.evidence
+_TlsFacts = tuple[
+    str, str | None, bool, str | None, str | None, bool, str | None, str | None, bool | None, str | None, bool | None,
+]  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _tls(facts: _TlsFacts) -> dict[str, Any]:
+    """`cisco_esa.tls.*`. There are few different ones, which all connections share: not to be changed."""
+    outcome, evidence, required, failure_class, failure_reason, broken, protocol, cipher, verified, dane, in_clear = facts
+    tls: dict[str, Any] = {"outcome": outcome}
+    if evidence is not None:
+        tls["evidence"] = evidence
     if in_clear is not None:
         tls["in_clear"] = in_clear
-    if leg.required:
+    if required:
         tls["required"] = True
-    if leg.failure_class is not None:
-        tls["failure"] = {"class": leg.failure_class}
-        if leg.failure_reason:
-            tls["failure"]["reason"] = leg.failure_reason
-    if leg.broken:
+    if failure_class is not None:
+        tls["failure"] = {"class": failure_class}
+        if failure_reason:
+            tls["failure"]["reason"] = failure_reason
+    if broken:
         tls["broken"] = True
-    if leg.protocol:
-        tls["protocol"] = leg.protocol
-    if leg.cipher:
-        tls["cipher"] = leg.cipher
-    if leg.verified is not None:
-        tls["verified"] = leg.verified
-    if leg.dane is not None:
-        tls["dane"] = leg.dane
+    if protocol:
+        tls["protocol"] = protocol
+    if cipher:
+        tls["cipher"] = cipher
+    if verified is not None:
+        tls["verified"] = verified
+    if dane is not None:
+        tls["dane"] = dane
     return tls
+
+
+def tls_of(leg: Leg, *, in_clear: bool | None = None) -> dict[str, Any]:
+    """`cisco_esa.tls.*` of a leg, not to be changed."""
+    return _tls((
+        leg.outcome, leg.evidence, leg.required, leg.failure_class, leg.failure_reason, leg.broken, leg.protocol, leg.cipher, leg.verified,
+        leg.dane, in_clear,
+    ))  # fmt: skip
+
+
+TLS_ACTIONS = frozenset({
+    "tls-succeeded", "tls-failed", "tls-required-failed", "tls-data-read", "starttls-not-supported", "certificate-verified",
+})  # fmt: skip
+"""Lines about TLS: they have all that is known of their connection's; other lines have what is searched for (`triple_on_line`)."""
+
+
+def triple_on_line(appliance: str, leg: Leg) -> dict[str, Any]:
+    """The triple as lines have it that are not about TLS themselves: all of it under `cisco_esa`.
+
+    Without ECS's view of the same and without what describes the session: that is on the TLS line and on the summaries, and would add half
+    as much again to most lines.
+    """
+    inbound = leg.kind == "I"
+    return {
+        "connection": {"id": connection_id(appliance, leg)},
+        "direction": INBOUND if inbound else OUTBOUND,
+        "icid" if inbound else "dcid": leg.number,
+        "tls": tls_on_line(leg),
+    }
+
+
+def tls_on_line(leg: Leg) -> dict[str, Any]:
+    """`cisco_esa.tls.*` of such a line, not to be changed."""
+    return _tls((leg.outcome, leg.evidence, leg.required, leg.failure_class, None, leg.broken, None, None, None, None, None))
 
 
 _VERSIONS = {"TLSv1": "1.0", "TLSv1.0": "1.0", "TLSv1.1": "1.1", "TLSv1.2": "1.2", "TLSv1.3": "1.3", "SSLv3": "3.0", "SSLv2": "2.0"}
 
 
-def ecs_tls_of(leg: Leg) -> dict[str, Any]:
-    """ECS `tls.*` of a leg; `tls.established` is absent while the outcome is unknown or pending."""
+@lru_cache(maxsize=4096)
+def _ecs_beside(kind: str, outcome: str, protocol: str | None, cipher: str | None, common_name: str | None) -> dict[str, Any]:
+    """ECS's `network.direction` and `tls.*`, not to be changed; `tls.established` is absent while the outcome is unknown or pending."""
     tls: dict[str, Any] = {}
-    if leg.outcome == SUCCESS:
+    if outcome == SUCCESS:
         tls["established"] = True
-    elif leg.outcome in (FAILED, NONE):
+    elif outcome in (FAILED, NONE):
         tls["established"] = False
-    version = _VERSIONS.get(leg.protocol or "")
+    version = _VERSIONS.get(protocol or "")
     if version is not None:
-        tls["version_protocol"] = "ssl" if leg.protocol is not None and leg.protocol.startswith("SSL") else "tls"
+        tls["version_protocol"] = "ssl" if protocol is not None and protocol.startswith("SSL") else "tls"
         tls["version"] = version
-    if leg.cipher is not None:
-        iana = OPENSSL_TO_IANA.get(leg.cipher)
+    if cipher is not None:
+        iana = OPENSSL_TO_IANA.get(cipher)
         if iana is not None:
             tls["cipher"] = iana
-    if leg.common_name:
-        tls["client" if leg.kind == "I" else "server"] = {"x509": {"subject": {"common_name": leg.common_name}}}
-    return tls
+    if common_name:
+        tls["client" if kind == "I" else "server"] = {"x509": {"subject": {"common_name": common_name}}}
+    beside: dict[str, Any] = {"network": {"direction": "ingress" if kind == "I" else "egress"}}
+    if tls:
+        beside["tls"] = tls
+    return beside
 
 
 def triple(appliance: str, leg: Leg, *, in_clear: bool | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The triple of a leg: (what goes under `cisco_esa`, what goes beside it). New dicts at the top; what is in them is shared."""
-    cached = leg.parts
-    if cached is None or cached[0] != appliance:
-        cached = leg.__dict__["parts"] = (appliance, *_triple(appliance, leg), {})
-    own, beside = cached[1].copy(), cached[2].copy()
-    if in_clear is not None:
-        variants = cached[3]
-        tls = variants.get(in_clear)
-        if tls is None:
-            tls = variants[in_clear] = tls_with(own["tls"], in_clear=in_clear)
-        own["tls"] = tls
-    return own, beside
+    """The triple of a leg: (what goes under `cisco_esa`, what goes beside it).
+
+    The first is a new dict, with the connection's identity in another; what else is in it, and the second, are shared.
+    """
+    inbound = leg.kind == "I"
+    return (
+        {
+            "connection": {"id": connection_id(appliance, leg)},
+            "direction": INBOUND if inbound else OUTBOUND,
+            "icid" if inbound else "dcid": leg.number,
+            "tls": tls_of(leg, in_clear=in_clear),
+        },
+        _ecs_beside(leg.kind, leg.outcome, leg.protocol, leg.cipher, leg.common_name),
+    )
 
 
 def peer_of(leg: Leg) -> dict[str, Any]:
     """The far end of a leg, a new dict."""
-    cached: dict[str, Any] | None = leg.peer_end
-    if cached is None:
-        cached = leg.__dict__["peer_end"] = end_of(leg.peer, leg.host, leg.port)
-    return cached.copy()
-
-
-def tls_with(tls: dict[str, Any], *, in_clear: bool) -> dict[str, Any]:
-    """The same with `in_clear`, which stands behind the evidence."""
-    if "evidence" not in tls:
-        return {**tls, "in_clear": in_clear}
-    return {"outcome": tls["outcome"], "evidence": tls["evidence"], "in_clear": in_clear, **tls}
-
-
-def _triple(appliance: str, leg: Leg) -> tuple[dict[str, Any], dict[str, Any]]:
-    inbound = leg.kind == "I"
-    own = {
-        "connection": {"id": connection_id(appliance, leg)},
-        "direction": INBOUND if inbound else OUTBOUND,
-        "icid" if inbound else "dcid": leg.number,
-        "tls": tls_of(leg),
-    }
-    beside: dict[str, Any] = {"network": {"direction": "ingress" if inbound else "egress"}}
-    tls = ecs_tls_of(leg)
-    if tls:
-        beside["tls"] = tls
-    return own, beside
+    return end_of(leg.peer, leg.host, leg.port)
 
 
 @lru_cache(maxsize=65536)
@@ -293,11 +316,10 @@ def facts_of(fact: Fact) -> tuple[dict[str, Any], dict[str, Any]] | None:
                 own["size_bytes"] = values["size_bytes"]
             if address is None:
                 return own, {}
-            own["envelope"] = {"from": address}
             return own, {"email": {"from": {"address": [address]}}}
         case "recipient-accepted" | "recipient-rejected" | "recipient-dropped" | "recipient-bounced" | "recipient-rerouted":
             address = values.get("address")
-            return ({}, {}) if address is None else ({"envelope": {"to": [address]}}, {"email": {"to": {"address": [address]}}})
+            return ({}, {}) if address is None else ({}, {"email": {"to": {"address": [address]}}})
         case "subject" | "message-id":
             return {}, {"email": {name: values[name] for name in ("subject", "message_id") if name in values}}
         case _:

@@ -8,96 +8,92 @@ from typing import Any
 from esa_tls.core import messages, posture
 from esa_tls.core.connections import FAILED, SUCCESS, Connection
 from esa_tls.core.messages import Attempt, Message
-from esa_tls.core.records import MAX_LIST, domain_of, end_of, is_ip, iso, peer_of, triple
+from esa_tls.core.records import MAX_LIST, connection_id, domain_of, end_of, is_ip, iso, peer_of, tls_of, triple
+
+_NETWORK, _EMAIL, _END, _INFO = ("network",), ("email",), ("connection", "end"), ("info",)
 
 
 def _frame(
-    kind: str, appliance: str, epoch: int, *, time_s: int, record_id: str, action: str, sequence: int, created: str
-) -> dict[str, Any]:
-    """What every summary record begins with."""
-    connection_like = kind == "connection"
-    return {
-        "@timestamp": iso(time_s),
-        "event": {
-            "id": record_id,
-            "action": action,
-            "category": _CATEGORY_NETWORK if connection_like else _CATEGORY_EMAIL,
-            "type": _TYPES_END if connection_like else _TYPES_INFO,
-            "sequence": sequence,
-            "created": created,
-        },
-        "host": {"name": appliance},
-        "cisco_esa": {"record": kind, "appliance": appliance, "epoch": epoch},
-    }
-
-
-_CATEGORY_NETWORK, _CATEGORY_EMAIL, _TYPES_END, _TYPES_INFO = ("network",), ("email",), ("connection", "end"), ("info",)
-
-
-def _span(record: dict[str, Any], start_s: int | None, end_s: int) -> None:
-    event = record["event"]
-    event["end"] = record["@timestamp"]
+    own: dict[str, Any], *, time_s: int, start_s: int | None, record_id: str, action: str, sequence: int, created: str,
+    category: tuple[str, ...] = _EMAIL, types: tuple[str, ...] = _INFO,
+) -> dict[str, Any]:  # fmt: skip
+    """What every summary record begins with; `own` goes under `cisco_esa`. `start_s`: None if the beginning was not seen."""
+    end = iso(time_s)
+    event: dict[str, Any] = {
+        "id": record_id, "action": action, "category": category, "type": types, "sequence": sequence, "created": created, "end": end,
+    }  # fmt: skip
     if start_s is not None:
         event["start"] = iso(start_s)
-        event["duration"] = max(end_s - start_s, 0) * 1_000_000_000
+        event["duration"] = max(time_s - start_s, 0) * 1_000_000_000
+    return {"@timestamp": end, "event": event, "host": {"name": own["appliance"]}, "cisco_esa": own}
 
 
 def _related(record: dict[str, Any], *, ips: Sequence[str | None], hosts: Sequence[str | None], users: Sequence[str | None]) -> None:
     related: dict[str, Any] = {}
-    if found := [ip for ip in dict.fromkeys(ips) if ip and is_ip(ip)]:
-        related["ip"] = found[:MAX_LIST]
-    if found := list(dict.fromkeys(filter(None, hosts))):
-        related["hosts"] = found[:MAX_LIST]
-    if found := list(dict.fromkeys(filter(None, users))):
-        related["user"] = found[:MAX_LIST]
+    if found := _distinct([ip for ip in ips if ip and is_ip(ip)]):
+        related["ip"] = found
+    if found := _distinct(hosts):
+        related["hosts"] = found
+    if found := _distinct(users):
+        related["user"] = found
     if related:
         record["related"] = related
+
+
+def _distinct(texts: Sequence[str | None]) -> list[str]:
+    """The first texts of a list, each once, without what is absent or empty."""
+    found: dict[str, None] = {}
+    for text in texts:
+        if text and text not in found:
+            if len(found) == MAX_LIST:
+                break
+            found[text] = None
+    return list(found)
 
 
 def connection(appliance: str, entry: Connection, *, record_id: str, time_s: int, created: str, observer: dict[str, str]) -> dict[str, Any]:
     """The `connection` record of a connection that ended."""
     leg = entry.leg
+    triple_own, beside = triple(appliance, leg)
+    own = {"record": "connection", "appliance": appliance, "epoch": leg.epoch, **triple_own}
     record = _frame(
-        "connection", appliance, leg.epoch, time_s=time_s, record_id=record_id, action="connection-ended",
-        sequence=entry.last_sequence, created=created,
+        own, time_s=time_s, start_s=entry.start_s, record_id=record_id, action="connection-ended", sequence=entry.last_sequence,
+        created=created, category=_NETWORK, types=_END,
     )  # fmt: skip
-    own, beside = triple(appliance, leg)
     record.update(beside)
-    _span(record, entry.start_s, time_s)
     mail = entry.mail and entry.mid_count > 0
     record["event"]["outcome"] = (
         "failure" if leg.outcome == FAILED and not mail else "success" if mail or leg.outcome == SUCCESS else "unknown"
     )
-    facts = own["connection"] = dict(own["connection"])
+    facts = own["connection"]
     facts["end"] = entry.end
     facts["lost"] = entry.lost
     facts["start_seen"] = entry.start_seen
     facts["message_count"] = entry.mid_count
     if entry.mids:
-        facts["mids"] = entry.mids[:MAX_LIST]
+        facts["mids"] = list(entry.mids[:MAX_LIST])
     if entry.for_domain:
         facts["for_domain"] = entry.for_domain
-    error = {name: text for name, text in (("reason", entry.error_reason), ("details", entry.error_details)) if text}
-    if error:
-        facts["error"] = error
-    record["cisco_esa"].update(own)
-    hat = {
-        name: value
-        for name, value in (
-            ("policy", entry.policy),
-            ("sender_group", leg.sender_group),
-            ("rule", entry.rule),
-            ("sbrs", entry.sbrs),
-            ("country", entry.country),
-        )
-        if value is not None
-    }
-    if hat:
-        record["cisco_esa"]["hat"] = hat
+    if entry.error_reason or entry.error_details:
+        facts["error"] = {name: text for name, text in (("reason", entry.error_reason), ("details", entry.error_details)) if text}
+    if leg.kind == "I":
+        hat = {
+            name: value
+            for name, value in (
+                ("policy", entry.policy),
+                ("sender_group", leg.sender_group),
+                ("rule", entry.rule),
+                ("sbrs", entry.sbrs),
+                ("country", entry.country),
+            )
+            if value is not None
+        }
+        if hat:
+            own["hat"] = hat
     if entry.flow:
-        record["cisco_esa"]["mail_flow"] = entry.flow
+        own["mail_flow"] = entry.flow
     if entry.contradiction:
-        record["cisco_esa"]["flags"] = ["contradiction"]
+        own["flags"] = ["contradiction"]
     peer, local = peer_of(leg), end_of(entry.local_ip)
     source, destination = (peer, local) if leg.kind == "I" else (local, peer)
     if source:
@@ -148,21 +144,19 @@ def delivery(
 ) -> dict[str, Any]:  # fmt: skip
     """The `delivery` record of the RIDs of one attempt that had the same result."""
     leg = attempt.leg
+    own: dict[str, Any] = {"record": "delivery", "appliance": appliance, "epoch": message.epoch}
     record = _frame(
-        "delivery", appliance, message.epoch, time_s=time_s, record_id=record_id, action=DELIVERY_ACTIONS[result],
+        own, time_s=time_s, start_s=attempt.first_s if attempt.start_seen else None, record_id=record_id, action=DELIVERY_ACTIONS[result],
         sequence=attempt.sequence, created=created,
     )  # fmt: skip
     record["event"]["outcome"] = DELIVERY_OUTCOMES.get(result, "unknown")
-    own = record["cisco_esa"]
     if leg is not None:
         mail = attempt.start_seen or result in ("delivered", "uncertain")
         triple_own, beside = triple(appliance, leg, in_clear=leg.in_clear() if mail and result != "tls_blocked" else None)
         own.update(triple_own)
         record.update(beside)
-        destination = peer_of(leg)
-        if destination:
+        if destination := peer_of(leg):
             record["destination"] = destination
-    _span(record, attempt.first_s if attempt.start_seen else None, time_s)
     own["mid"] = message.number
     own["rids"] = rids[:MAX_LIST]
     facts: dict[str, Any] = {"result": result, "ordinal": attempt.ordinal}
@@ -183,11 +177,11 @@ def delivery(
         facts["response"] = response
     if attempt.retry_at is not None and result in ("delayed", "tls_blocked", "connection_error"):
         facts["retry_at"] = attempt.retry_at
-    known = {one.rid: one.address for one in message.recipients}
-    addresses = [address for rid in rids if (address := known.get(rid))]
-    domains = [domain for domain in dict.fromkeys(map(domain_of, addresses)) if domain]
+    wanted = rids if len(rids) < 8 else set(rids)
+    addresses = [known.address for known in message.recipients if known.address and known.rid in wanted]
+    domains = _distinct([domain_of(address) for address in addresses])
     if domains:
-        facts["domains"] = domains[:MAX_LIST]
+        facts["domains"] = domains
     own["delivery"] = facts
     if message.flow:
         own["mail_flow"] = message.flow
@@ -212,8 +206,7 @@ def reception_of(appliance: str, message: Message) -> dict[str, Any] | None:
         if message.icid:
             reception["icid"] = message.icid
         return reception
-    own, _ = triple(appliance, leg, in_clear=leg.in_clear())
-    reception = {"connection_id": own["connection"]["id"], "icid": leg.number, "tls": own["tls"]}
+    reception = {"connection_id": connection_id(appliance, leg), "icid": leg.number, "tls": tls_of(leg, in_clear=leg.in_clear())}
     peer = end_of(leg.peer, leg.host)
     if peer:
         reception["peer"] = peer
@@ -230,10 +223,9 @@ def _deliveries(appliance: str, message: Message) -> list[dict[str, Any]]:
             leg = attempt.leg
             if leg is not None:
                 mail = (attempt.start_seen or result in ("delivered", "uncertain")) and result != "tls_blocked"
-                own, _ = triple(appliance, leg, in_clear=leg.in_clear() if mail else None)
-                item["connection_id"] = own["connection"]["id"]
+                item["connection_id"] = connection_id(appliance, leg)
                 item["dcid"] = leg.number
-                item["tls"] = own["tls"]
+                item["tls"] = tls_of(leg, in_clear=leg.in_clear() if mail else None)
                 peer = peer_of(leg)
                 if peer:
                     item["peer"] = peer
@@ -245,13 +237,11 @@ def _deliveries(appliance: str, message: Message) -> list[dict[str, Any]]:
 
 def message(appliance: str, entry: Message, *, record_id: str, time_s: int, created: str, observer: dict[str, str]) -> dict[str, Any]:
     """The `message` record of a message that ended."""
+    own: dict[str, Any] = {"record": "message", "appliance": appliance, "epoch": entry.epoch, "mid": entry.number}
     record = _frame(
-        "message", appliance, entry.epoch, time_s=time_s, record_id=record_id, action="message-ended",
-        sequence=entry.last_sequence, created=created,
+        own, time_s=time_s, start_s=entry.start_s, record_id=record_id, action="message-ended", sequence=entry.last_sequence,
+        created=created,
     )  # fmt: skip
-    _span(record, entry.start_s, time_s)
-    own = record["cisco_esa"]
-    own["mid"] = entry.number
     own["posture"] = posture.of_message(entry)
     if (posture_in := posture.of_reception(entry)) is not None:
         own["posture_in"] = posture_in
@@ -269,7 +259,7 @@ def message(appliance: str, entry: Message, *, record_id: str, time_s: int, crea
         own["parent_mid"] = entry.parent_mid
         own["child_kind"] = entry.child_kind
     if entry.child_mids:
-        own["child_mids"] = entry.child_mids[:MAX_LIST]
+        own["child_mids"] = list(entry.child_mids[:MAX_LIST])
     reception = reception_of(appliance, entry)
     if reception is not None:
         own["reception"] = reception
@@ -278,6 +268,7 @@ def message(appliance: str, entry: Message, *, record_id: str, time_s: int, crea
         own["deliveries"] = deliveries[:MAX_LIST]
         own["delivery_count"] = len(deliveries)
     addresses: list[str] = []
+    domains: list[str | None] = []
     recipients: list[dict[str, Any]] = []
     clear: list[str] = []
     clear_count = 0
@@ -286,6 +277,7 @@ def message(appliance: str, entry: Message, *, record_id: str, time_s: int, crea
         domain = domain_of(known.address)
         if known.address is not None:
             addresses.append(known.address)
+            domains.append(domain)
             item["address"] = known.address
         if domain:
             item["domain"] = domain
@@ -311,5 +303,5 @@ def message(appliance: str, entry: Message, *, record_id: str, time_s: int, crea
     if observer:
         record["observer"] = dict(observer)
     peers = [entry.reception.peer if entry.reception else None, *(attempt.leg.peer for attempt in entry.attempts if attempt.leg)]
-    _related(record, ips=peers, hosts=[domain_of(address) for address in addresses], users=[entry.sender, *addresses])
+    _related(record, ips=peers, hosts=domains, users=[entry.sender, *addresses])
     return record

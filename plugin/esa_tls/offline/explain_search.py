@@ -16,13 +16,15 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from esa_tls.core.connections import Leg
-from esa_tls.core.encode import JsonLines, Line
+from esa_tls.core.encode import JsonLines
 from esa_tls.core.facts import Fact, Value
+from esa_tls.core.line_record import Leaving, Line
 from esa_tls.core.prefix import Prefix
 
 WINDOW_LINES = 100_000
@@ -107,6 +109,8 @@ _Item = tuple[str, int, int, Line, Leg | None]
 class Search(JsonLines):
     """See the module. `main`: what the story is told of, `context`: what is only mentioned in it; both in the order of discovery."""
 
+    interleaved = True
+
     def __init__(self, asked: Asked, *, window_lines: int = WINDOW_LINES, window_records: int = WINDOW_RECORDS) -> None:
         super().__init__()
         self.asked = asked
@@ -140,9 +144,12 @@ class Search(JsonLines):
 
     # -- the encoder's side ------------------------------------------------------------------------------------------------------
 
-    def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
-        """Look at a line."""
-        del observer
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        """Look at lines."""
+        for prefix, line, leg in leaving:
+            self._line(prefix, line, leg)
+
+    def _line(self, prefix: Prefix, line: Line, leg: Leg | None) -> None:
         item = (prefix.appliance, prefix.epoch, prefix.stamp_s, line, leg)
         self._window.append(item)
         self._passed += 1

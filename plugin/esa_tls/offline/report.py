@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 import msgspec
 
 from esa_tls.core.appliance import Appliance
-from esa_tls.core.connections import Leg
-from esa_tls.core.encode import JsonLines, Line
+from esa_tls.core.encode import JsonLines
+from esa_tls.core.line_record import Leaving, Line
 from esa_tls.core.prefix import Prefix
 from esa_tls.core.records import domain_of, iso
 from esa_tls.offline.explain_words import peer_words
@@ -78,6 +78,16 @@ class Table(msgspec.Struct, frozen=True):
         return list(dict.fromkeys(column for row in self.cells.values() for column in row))
 
 
+class Moment(msgspec.Struct, frozen=True):
+    """How much mail went one way in one step of time, which begins at `time_s`. `way`: `received` or `delivered`; `clear` as in tables."""
+
+    time_s: int
+    way: str
+    flow: str
+    clear: str
+    number: int
+
+
 class Report(msgspec.Struct, kw_only=True, frozen=True):
     """The summary of a log; plain numbers and names, for any form of showing.
 
@@ -85,7 +95,8 @@ class Report(msgspec.Struct, kw_only=True, frozen=True):
     unknown. `deliveries`: mail flow -> TLS outcome of deliveries that carried mail; `deliveries_clear`: mail flow -> `clear` / `tls` /
     `unknown`; `receptions`: the same for received messages. `results`: results of deliveries, per recipient. `postures`: `message`,
     `in`, `out` -> posture. `recipients`: posture -> recipients. `clear_*`: names of mail in clear; `_in`: as senders, `_out`: as
-    recipients. `failures`: `direction class` with sample reasons. `flags`: contradictions, late lines and the like.
+    recipients. `failures`: `direction class` with sample reasons. `flags`: contradictions, late lines and the like. `moments`: receptions
+    (messages) and deliveries over time, in steps of `step_s`.
     """
 
     files: list[str]
@@ -113,6 +124,30 @@ class Report(msgspec.Struct, kw_only=True, frozen=True):
     unrecognised: list[Count]
     unrecognised_lines: int
     unrecognised_shapes: int
+    moments: list[Moment] = []
+    step_s: int = 3600
+
+
+class _Timeline:
+    """Numbers by time and two words, in steps that double when there are too many."""
+
+    def __init__(self, capacity: int = 5_000) -> None:
+        self.step_s = 3_600
+        self._capacity = capacity
+        self._numbers: dict[tuple[int, str, str, str], int] = {}
+
+    def add(self, time_s: int, way: str, flow: str, clear: str) -> None:
+        key = (time_s - time_s % self.step_s, way, flow, clear)
+        self._numbers[key] = self._numbers.get(key, 0) + 1
+        if len(self._numbers) > self._capacity:
+            self.step_s = next((step_s for step_s in (6 * 3_600, 24 * 3_600) if step_s > self.step_s), self.step_s * 2)
+            before, self._numbers = self._numbers, {}
+            for (at_s, before_way, before_flow, before_clear), number in before.items():
+                merged = (at_s - at_s % self.step_s, before_way, before_flow, before_clear)
+                self._numbers[merged] = self._numbers.get(merged, 0) + number
+
+    def moments(self) -> list[Moment]:
+        return [Moment(*key, number) for key, number in sorted(self._numbers.items())]
 
 
 class Top:
@@ -162,6 +197,8 @@ class _Grid:
 class Tally(JsonLines):
     """Counts records and lines as they come out of the core."""
 
+    interleaved = True
+
     def __init__(self) -> None:
         super().__init__()
         self.records: dict[str, int] = {}
@@ -174,14 +211,18 @@ class Tally(JsonLines):
         self.clear_out_domains, self.clear_out_peers = Top(), Top()
         self.ciphers = {"inbound": Top(), "outbound": Top()}
         self.failures: dict[str, tuple[int, dict[str, None]]] = {}
+        self.timeline = _Timeline()
         self.flags: dict[str, int] = {}
         self.spans: dict[str, tuple[int, int]] = {}
         self._ahead: dict[str, int] = {}
         self._prefix: object = None
 
-    def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
-        """Count what is odd about a line, and how far its appliance's stamps reach."""
-        del leg, observer
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        """Count what is odd about lines, and how far their appliance's stamps reach."""
+        for prefix, line, _ in leaving:
+            self._line(prefix, line)
+
+    def _line(self, prefix: Prefix, line: Line) -> None:
         if prefix is not self._prefix:
             self._prefix = prefix
             if prefix.facts.time_source == "line":
@@ -208,15 +249,14 @@ class Tally(JsonLines):
 
     def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
         """Count a record."""
-        del time_s
         self.records[kind] = self.records.get(kind, 0) + 1
         match kind:
             case "connection":
                 self._connection(record)
             case "delivery":
-                self._delivery(record)
+                self._delivery(record, time_s)
             case "message":
-                self._message(record["cisco_esa"])
+                self._message(record["cisco_esa"], time_s)
             case _:
                 pass
 
@@ -240,7 +280,7 @@ class Tally(JsonLines):
                 reasons[reason] = None
             self.failures[name] = (number + 1, reasons)
 
-    def _delivery(self, record: dict[str, Any]) -> None:
+    def _delivery(self, record: dict[str, Any], time_s: int) -> None:
         own = record["cisco_esa"]
         facts, rids = own["delivery"], len(own["rids"])
         result = facts["result"]
@@ -252,13 +292,14 @@ class Tally(JsonLines):
         clear = tls.get("in_clear")
         self.deliveries.add(flow, tls["outcome"])
         self.deliveries_clear.add(flow, _CLEAR[clear])
+        self.timeline.add(time_s, "delivered", flow, _CLEAR[clear])
         if clear:
             domains = [domain_of(address) or "" for address in own.get("envelope", {}).get("to", [])]
             for domain in domains or ["(not in the log)"]:
                 self.clear_out_domains.add(domain or "(no domain)")
             self.clear_out_peers.add(_peer(record.get("destination", {})), rids)
 
-    def _message(self, own: dict[str, Any]) -> None:
+    def _message(self, own: dict[str, Any], time_s: int) -> None:
         self.postures.add("message", own["posture"])
         self.postures.add("out", own["posture_out"])
         if "posture_in" in own:
@@ -270,7 +311,9 @@ class Tally(JsonLines):
         if reception is None or own.get("child_kind") is not None:
             return
         clear = reception["tls"].get("in_clear")
-        self.receptions.add(own.get("mail_flow", "unknown"), _CLEAR[clear])
+        flow = own.get("mail_flow", "unknown")
+        self.receptions.add(flow, _CLEAR[clear])
+        self.timeline.add(time_s, "received", flow, _CLEAR[clear])
         if clear:
             sender = own.get("envelope", {}).get("from")
             self.clear_in_domains.add(domain_of(sender) or "(no sender)")
@@ -341,6 +384,8 @@ def report(
         unrecognised=[Count(shape, number) for shape, number in shapes[:SHAPES_SHOWN]],
         unrecognised_lines=totals.get("esa_tls.lines.unrecognised", 0),
         unrecognised_shapes=len(shapes),
+        moments=tally.timeline.moments(),
+        step_s=tally.timeline.step_s,
     )
 
 
@@ -364,12 +409,23 @@ def run(
     console: Console | None = None,
     top: int = 20,
     stdin: BinaryIO | None = None,
+    html: Path | None = None,
+    png: Path | None = None,
     **options: Unpack[ScanOptions],
 ) -> int:
-    """The command: the report as tables to `out`, progress to `console`."""
-    from esa_tls.offline.report_tables import render  # noqa: PLC0415 (the tables are made on top of this module)
+    """The command: the report as tables to `out`, progress to `console`. `html`: one page into this file instead; `png`: a picture beside.
+
+    Raises ChartsMissing (for `png` without the extra), OSError.
+    """
+    from esa_tls.offline.report_html import page, picture  # noqa: PLC0415 (both are made on top of this module)
+    from esa_tls.offline.report_tables import render  # noqa: PLC0415
 
     with bar_on(console) as bar:
         told = report(files, settings=ScanSettings(**options), top=top, stdin=stdin, progress=None if bar is None else bar.show)
-    put(out, render(told))
+    if html is not None:
+        html.write_text(page(told), encoding="utf-8")
+    if png is not None:
+        png.write_bytes(picture(told))
+    if html is None and png is None:
+        put(out, render(told))
     return 0

@@ -95,7 +95,7 @@ class WantedRows(JsonLines):
 class WantedSummaries(WantedRows):
     """The same without `line` records."""
 
-    def line(self, prefix: object, line: object, leg: object, observer: object) -> None:
+    def lines(self, leaving: object) -> None:
         """Nothing."""
 
 

@@ -15,9 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 from rich.console import Console
 from rich.style import Style
 
-from esa_tls.core.connections import Leg
-from esa_tls.core.encode import JsonLines, Line, line_dict
-from esa_tls.core.prefix import Prefix
+from esa_tls.core.encode import JsonLines
+from esa_tls.core.line_record import Leaving, line_dict
 from esa_tls.core.records import KINDS
 from esa_tls.offline.scan import SUMMARIES, Pass, Progress, ScanSettings
 from esa_tls.offline.terminal import is_terminal, printable
@@ -58,15 +57,17 @@ _STYLES = {
 class Records(JsonLines):
     """Takes the records themselves instead of encoding them: `taken`, in the order in which they came."""
 
+    interleaved = True
+
     def __init__(self, kinds: frozenset[str]) -> None:
         super().__init__()
         self.kinds = kinds
         self.taken: list[dict[str, Any]] = []
 
-    def line(self, prefix: Prefix, line: Line, leg: Leg | None, observer: dict[str, str]) -> None:
-        """Take a `line` record."""
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        """Take `line` records."""
         if "line" in self.kinds:
-            self.taken.append(line_dict(prefix, line, leg, observer))
+            self.taken += [line_dict(*one) for one in leaving]
 
     def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
         """Take a summary record."""

@@ -30,12 +30,25 @@ from typing import Literal, Protocol, TypeVar
 
 import msgpack
 import msgspec
+from opentelemetry.trace import SpanKind, Tracer, get_current_span
 
 from esa_tls.core.batch import Row
 from esa_tls.core.protobuf import message_ends
 from esa_tls.errors import JournalError, MalformedMessage, PermanentError, TransientError
 from esa_tls.runtime.journal import DeadLetter
-from esa_tls.telemetry import SINK_DEAD_LETTERED, SINK_OLDEST_UNSENT, SINK_REJECTED, SINK_RETRIES, SINK_SENT, Counters
+from esa_tls.telemetry import (
+    RECORDS_ATTRIBUTE,
+    REFUSED_ATTRIBUTE,
+    RETRY,
+    SEND,
+    SINK_ATTRIBUTE,
+    SINK_DEAD_LETTERED,
+    SINK_OLDEST_UNSENT,
+    SINK_REJECTED,
+    SINK_RETRIES,
+    SINK_SENT,
+    Counters,
+)
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +199,7 @@ class Dispatcher:
         wall_clock: Callable[[], float] = time.time,
         uniform: Callable[[float, float], float] = random.uniform,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        tracer: Tracer | None = None,
     ) -> None:
         self._sink = sink
         self._outbox = outbox
@@ -202,6 +216,7 @@ class Dispatcher:
         self._wall_clock = wall_clock
         self._uniform = uniform
         self._sleep = sleep
+        self._tracer = tracer
 
         self._sequence = 0
         self._state: bytes | None = None
@@ -219,6 +234,16 @@ class Dispatcher:
     def name(self) -> str:
         """The sink's name."""
         return self._sink.name
+
+    @property
+    def sink(self) -> Sink:
+        """The sink it serves."""
+        return self._sink
+
+    @property
+    def cursor(self) -> bytes | None:
+        """The newest cursor it has handed on, durable or soon to be; None if there is none."""
+        return self._saved
 
     def status(self) -> SinkStatus:
         """How the sink is doing now."""
@@ -341,7 +366,7 @@ class Dispatcher:
 
     async def _hand_over(self, rows: Rows) -> None:
         wanted = _only(rows, self._sink.kinds)
-        refused = await self._deliver(wanted) if wanted else []
+        refused = await self._traced(wanted) if wanted else []
         if refused:
             now_s = self._wall_clock()
             letters = [
@@ -353,6 +378,17 @@ class Dispatcher:
                 self._counters.add(SINK_DEAD_LETTERED, 1, sink=self.name, reason=record.reason)
         self._state = self._sink.state()
         self._reach(rows[-1][0])
+
+    async def _traced(self, rows: Rows) -> list[_Refused]:
+        """`_deliver`, as a span if it is to be traced."""
+        if self._tracer is None:
+            return await self._deliver(rows)
+        attributes: dict[str, str | int] = {SINK_ATTRIBUTE: self.name, RECORDS_ATTRIBUTE: sum(_count_by_kind(rows).values())}
+        with self._tracer.start_as_current_span(SEND, kind=SpanKind.PRODUCER, attributes=attributes) as span:
+            refused = await self._deliver(rows)
+            if refused:
+                span.set_attribute(REFUSED_ATTRIBUTE, len(refused))
+            return refused
 
     async def _deliver(self, rows: Rows) -> list[_Refused]:
         """Send `rows`; return the records the sink will never take. Parts are sent in order."""
@@ -414,6 +450,8 @@ class Dispatcher:
                 return result
             failures += 1
             self._failing = str(failure) or type(failure).__name__
+            if self._tracer is not None:
+                get_current_span().add_event(RETRY, {"error": self._failing})
             self._counters.add(SINK_RETRIES, 1, sink=self.name, reason=type(failure.__cause__ or failure).__name__)
             await self._sleep(self._backoff.delay_s(failures, uniform=self._uniform, retry_after_s=retry_after_s))
 

@@ -29,6 +29,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Final, Literal, Protocol, TypeVar
 
+from opentelemetry.trace import Link, Span, SpanKind, Tracer, set_span_in_context
+
 from esa_tls.core.batch import Batch, Sealed
 from esa_tls.errors import JournalError, JournalFull
 from esa_tls.runtime.journal import DeadLetter
@@ -36,16 +38,21 @@ from esa_tls.runtime.slices import slices
 from esa_tls.runtime.turns import Budget, Gate
 from esa_tls.telemetry import (
     BATCHES,
+    BATCHES_ATTRIBUTE,
     BATCHES_KNOWN,
+    COMMIT,
     JOURNAL_COMMIT_DURATION,
     JOURNAL_COMMIT_FAILURES,
     JOURNAL_DEAD_LETTERS,
     JOURNAL_SIZE,
     LINE_BYTES,
     LINES,
+    LINES_ATTRIBUTE,
+    RECEIVE,
     RECEIVE_RESERVED,
     RECEIVE_WAITS,
     SINK_DROPPED,
+    SOURCE_ATTRIBUTE,
     Counters,
     SeriesKey,
 )
@@ -133,6 +140,8 @@ class _Group:
         self.taken: dict[str, list[int]] = {}
         """Source -> lines and bytes of lines."""
         self.counts: dict[SeriesKey, int] = {}
+        self.spans: list[Span] = []
+        """Of the batches in it that are traced."""
 
 
 class Intake:
@@ -152,6 +161,7 @@ class Intake:
         clock: Callable[[], float] = time.time,
         feeding: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        tracer: Tracer | None = None,
     ) -> None:
         """`feeding` is entered around every call of the core (the app turns the garbage collector off there).
 
@@ -167,6 +177,7 @@ class Intake:
         self._clock = clock
         self._feeding = feeding
         self._sleep = sleep
+        self._tracer = tracer
         self._now_s = 0.0
 
         self.grown = asyncio.Condition()
@@ -207,6 +218,14 @@ class Intake:
             JournalFull: `timeout_s` have passed. Either the batch did not enter the core (a long one: not all of it), and the feed counts
                 as broken; or it did, and sent again with the same key it waits for the commit under way.
         """
+        if self._tracer is None:
+            await self._submit(batch, timeout_s, None)
+            return
+        attributes: dict[str, str | int] = {SOURCE_ATTRIBUTE: _source(batch), LINES_ATTRIBUTE: batch.line_count()}
+        with self._tracer.start_as_current_span(RECEIVE, kind=SpanKind.CONSUMER, attributes=attributes) as span:
+            await self._submit(batch, timeout_s, span if span.is_recording() else None)
+
+    async def _submit(self, batch: Batch, timeout_s: float | None, span: Span | None) -> None:
         limit = asyncio.timeout(timeout_s)
         groups: list[_Group] = []
         entered = False
@@ -216,6 +235,8 @@ class Intake:
                     group = await self._enter(part)
                     if group is not None and group not in groups[-1:]:
                         groups.append(group)
+                        if span is not None:
+                            group.spans.append(span)
                 entered = True
                 for group in groups:
                     await asyncio.shield(group.done)
@@ -306,6 +327,10 @@ class Intake:
     def save_cursor(self, sink: str, value: bytes) -> None:
         """Write a cursor soon: with the next group, or within a second."""
         self._cursors[sink] = value
+
+    def forget_cursor(self, sink: str) -> None:
+        """Do not write a cursor that was handed over for this sink: it is gone."""
+        self._cursors.pop(sink, None)
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Return when the letters are durable. They are taken even by a full journal, or it could never drain."""
@@ -407,6 +432,7 @@ class Intake:
     async def _commit(self, group: _Group) -> None:
         """Make one sealed group durable, however often it has to be tried."""
         assert group.sealed is not None
+        tracing = self._tracing(group)
         pause_s = FIRST_RETRY_S
         cursors, letters = self._take_riders()
         while True:
@@ -417,6 +443,8 @@ class Intake:
             if self._failing is None:
                 log.warning("Commit failed; it is repeated, and senders are held: %s", failure)
             self._failing = failure
+            if tracing is not None:
+                tracing.record_exception(failure)
             self._give_back(cursors, letters)
             cursors, letters = {}, []
             if not await self._make_room():
@@ -425,6 +453,8 @@ class Intake:
         if self._failing is not None:
             log.warning("The journal takes groups again.")
         self._failing = None
+        if tracing is not None:
+            tracing.end()
         self._counters.observe(JOURNAL_COMMIT_DURATION, time.perf_counter() - started_s)
         self._counters.add_all(group.counts)
         for source, (lines, line_bytes) in group.taken.items():
@@ -446,6 +476,18 @@ class Intake:
         if group.has_rows:
             async with self.grown:
                 self.grown.notify_all()
+
+    def _tracing(self, group: _Group) -> Span | None:
+        """A span for the commit of a group with traced batches: child of the first, linked to the others."""
+        if self._tracer is None or not group.spans:
+            return None
+        first, *others = group.spans
+        return self._tracer.start_span(
+            COMMIT,
+            context=set_span_in_context(first),
+            links=[Link(other.get_span_context()) for other in others],
+            attributes={LINES_ATTRIBUTE: group.lines, BATCHES_ATTRIBUTE: len(group.sessions)},
+        )
 
     async def _try(self, sealed: Sequence[Sealed], cursors: Mapping[str, bytes], letters: Sequence[DeadLetter]) -> JournalError | None:
         """One attempt in the writer thread."""

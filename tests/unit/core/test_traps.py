@@ -330,7 +330,7 @@ def test_trap_20_recipients() -> None:
     found = own(driver.message(90))["recipients"]
     assert [item.get("address") for item in found] == [*addresses[:4], None]
     assert [item.get("domain") for item in found] == ["example.org", "example.org", "exämple.org", "example.org", None]
-    assert own(driver.lines()[-2])["envelope"]["to"] == ['"x> Rejected by y"@example.org']
+    assert driver.lines()[-2]["email"]["to"]["address"] == ['"x> Rejected by y"@example.org']
 
 
 def test_trap_21_truncation() -> None:
