@@ -6,6 +6,7 @@ from pathlib import Path
 
 from esa_tls import __version__, reference, telemetry
 from esa_tls.core.fields import FIELDS
+from esa_tls.wire.splunk_cim import CIM
 
 project = "esa-tls"
 project_copyright = "the esa-tls contributors"
@@ -27,5 +28,6 @@ for _name, _text in {
     "metrics.md": telemetry.metrics_reference(),
     "spans.md": telemetry.spans_reference(),
     "records.md": reference.records_reference(FIELDS),
+    "splunk_cim.md": reference.cim_reference(CIM),
 }.items():
     (_generated / _name).write_text(_text, encoding="utf-8")

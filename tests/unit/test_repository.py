@@ -142,7 +142,8 @@ def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- the manual ------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("page", "included"), [("configuration", "configuration"), ("metrics", "metrics"), ("records", "records"), ("commands", None)]
+    ("page", "included"),
+    [("configuration", "configuration"), ("metrics", "metrics"), ("records", "records"), ("splunk", "splunk_cim"), ("commands", None)],
 )
 def test_reference_pages_are_made_from_the_code(page: str, included: str | None) -> None:
     """The pages take in what `docs/conf.py` generates at every build; nothing generated is kept in the repository."""

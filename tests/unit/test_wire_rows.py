@@ -54,10 +54,15 @@ ROWS = {
     "S8": "a line inside a line",
     "S9": "two appliances behind one relay",
     "S10": "logger, rsyslog, syslog-ng",
+    # Kafka, producing
+    "K1": "order and partition are those of Kafka's own producer",
+    "K2": "killed between send and report",
+    "K3": "a broker restarts, a leader changes, there are too few replicas",
+    "K4": "a line of two megabytes",
 }
 """F18 (Fluent Bit and Fluentd in containers) is not among them: neither can be had where these tests run."""
 
-_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[FOS]\d+_)+)", re.MULTILINE)
+_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[FOSK]\d+_)+)", re.MULTILINE)
 
 
 def rows_tested() -> set[str]:

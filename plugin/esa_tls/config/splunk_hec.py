@@ -36,7 +36,7 @@ class SplunkHecSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = None
     gzip: Annotated[bool, Meta(description="Compress requests.")] = True
     max_request_bytes: Annotated[
-        int, Meta(description="Largest request before compression. Splunk Cloud takes 1 MB at most.", ge=64 * KiB, le=GiB)
+        int, Meta(description="Largest request before compression. Splunk asks for 1 MB at most in its cloud.", ge=64 * KiB, le=GiB)
     ] = 1_000_000
     timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 30.0
     ack_timeout_s: Annotated[

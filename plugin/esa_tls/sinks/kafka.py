@@ -119,7 +119,7 @@ def client_maker(properties: Mapping[str, Any], *, owner: str = "sink kafka") ->
 
     try:
         # Without servers it goes nowhere, and looks at everything else.
-        Producer({key: value for key, value in properties.items() if key != "bootstrap.servers"}, logger=_ClientLog())
+        Producer({**{key: value for key, value in properties.items() if key != "bootstrap.servers"}, "log_level": 0})
     except (KafkaException, ValueError, TypeError) as error:
         told = error.args[0] if error.args else error
         raise ConfigError(f"{owner}: {told.str() if hasattr(told, 'str') else told}") from error

@@ -1,7 +1,8 @@
 """Names of Splunk's Common Information Model (CIM) for our records: data models Email and Network Traffic. Pure.
 
 They stand at the top of an event beside the record's own fields, which keep their names. CIM has no field for the TLS of a mail: that is
-`cisco_esa.tls.*` and `tls.*` there too. A name is left out where a record does not say it; nothing is guessed for the sake of a model.
+`cisco_esa.tls.*` and `tls.*` there too. A name is left out where a record does not say it; nothing is guessed for the sake of a model. A
+list of one is that one.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ CIM: tuple[CimField, ...] = (
         ("destination.ip", "destination.address", "destination.domain"),
     ),
     CimField("dest_port", ("line", "connection", "delivery"), "its port", ("destination.port",)),
-    CimField("src_user", _MAIL, "envelope sender", ("cisco_esa.envelope.from",)),
-    CimField("recipient", _MAIL, "envelope recipients", ("cisco_esa.envelope.to",)),
+    CimField("src_user", _MAIL, "envelope sender", ("email.from.address",)),
+    CimField("recipient", _MAIL, "envelope recipients", ("email.to.address",)),
     CimField("recipient_count", ("message",), "how many", ("cisco_esa.recipient_count",)),
     CimField("recipient_domain", ("delivery",), "their domains", ("cisco_esa.delivery.domains",)),
     CimField("recipient_status", ("delivery",), "what came of the attempt", ("cisco_esa.delivery.result",)),
@@ -96,7 +97,7 @@ def cim_of(kind: str, record: Mapping[str, Any]) -> dict[str, Any]:
         for path in paths:
             value = _at(record, path)
             if value is not None:
-                found[name] = value
+                found[name] = value[0] if isinstance(value, list) and len(value) == 1 else value
                 break
     action = _action(kind, record)
     if action is not None:

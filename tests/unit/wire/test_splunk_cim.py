@@ -100,8 +100,16 @@ def test_a_delivery() -> None:
     assert cim.items() >= {"action": "delivered", "direction": "outbound", "protocol": "smtp"}.items()
     assert cim["src"] == cim["dvc"] == record["host"]["name"]
     assert cim["dest"] == record["destination"]["ip"]
-    assert (cim["src_user"], cim["recipient"]) == (record["cisco_esa"]["envelope"]["from"], record["cisco_esa"]["envelope"]["to"])
+    assert [cim["src_user"]] == record["email"]["from"]["address"]
+    assert [cim["recipient"]] == record["email"]["to"]["address"]
     assert cim["recipient_status"] == "delivered"
+
+
+def test_a_list_of_several_stays_one() -> None:
+    """Splunk makes a field with several values of it."""
+    record = {"email": {"to": {"address": ["a@x", "b@x"]}, "from": {"address": ["c@x"]}}}
+    cim = cim_of("delivery", record)
+    assert (cim["recipient"], cim["src_user"]) == (["a@x", "b@x"], "c@x")
 
 
 def message(*results: str) -> dict[str, Any]:
