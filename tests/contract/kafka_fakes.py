@@ -61,6 +61,8 @@ class FakeBroker:
         self.queue = queue
         self.batch = batch
         self.producers: list[FakeProducer] = []
+        self.purge_reports = True
+        """Whether a purge reports what was under way, as the client's manual says."""
         self.open = threading.Event()
         self.open.set()
         self.waiting = threading.Event()
@@ -130,4 +132,5 @@ class FakeProducer:
     def purge(self, *, in_queue: bool, in_flight: bool, blocking: bool) -> None:
         while self.queued:
             message, report = self.queued.popleft()
-            report(FakeKafkaError(PURGED), message)
+            if self.broker.purge_reports:
+                report(FakeKafkaError(PURGED), message)

@@ -176,9 +176,11 @@ async def test_refused_records_are_named_though_something_failed_in_between() ->
     assert sorted(numbers(broker.taken)) == [0, *range(2, 8)]
 
 
-async def test_a_fatal_error_makes_another_producer() -> None:
-    """What was delivered before is not sent again, what was not is, by the new one."""
+@pytest.mark.parametrize("purge_reports", [True, False])
+async def test_a_fatal_error_makes_another_producer(purge_reports: bool) -> None:
+    """What was delivered before is not sent again, what was not is, by the new one; also what was never reported at all."""
     broker = FakeBroker(batch=10)
+    broker.purge_reports = purge_reports
     broker.judge = codes(None, FATAL)
     sink = sink_for(broker)
     with pytest.raises(TransientError, match="another one is made"):
