@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check peers bench fuzz proto nightly docs lock lock-upgrade clean
+.PHONY: setup run test check peers bench fuzz proto man dist nightly docs lock lock-upgrade clean
 
 setup: $(READY)
 
@@ -52,6 +52,15 @@ nightly: setup peers
 # Stubs and snapshot from proto/, after a check that no client breaks (proto/README.md).
 proto: setup
 	@$(BIN)/python tools/make_proto.py
+
+# The manual pages in deploy/man, from the commands.
+man: setup
+	@$(BIN)/python tools/make_man.py
+
+# sdist and wheel in dist/, the wheel made from the sdist.
+dist: setup
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist
 
 # Writes the locks anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest. The image's has the same versions.
 lock:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 import click
+from click import shell_completion
 
 from esa_tls import __version__
 from esa_tls.errors import ConfigError, EsaTlsError, TransientError
@@ -214,6 +215,15 @@ def templates(store: str, *, url: str | None, **options: Any) -> int:
     for line in applied.missing:
         click.echo(f"esa-tls: {line}", err=True)
     return int(bool(applied.missing))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what has SHELL complete commands, options and files: eval it, or put it where the shell looks."""
+    made = shell_completion.get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "esa-tls", "_ESA_TLS_COMPLETE").source())
 
 
 @cli.group()
