@@ -583,11 +583,14 @@ def _store_access(options: dict[str, Any]) -> StoreAccess:
     user, files = options["user"], {name: options[name] for name in ("ca_file", "cert_file", "key_file", "server_name")}
     if user is not None and options["api_key_file"] is not None:
         raise click.UsageError("--user and --api-key-file do not go together")
+    password = _secret(options["password_file"], None if user is None else "ESA_TLS_PASSWORD")
+    if (user is None) != (password is None):
+        raise click.UsageError("--user and a password (--password-file or ESA_TLS_PASSWORD) belong together")
     return preparing.Access(
         tls=ClientTls(**files) if options["tls"] or any(files.values()) else None,
         api_key=_secret(options["api_key_file"], "ESA_TLS_API_KEY") if user is None else None,
         username=user,
-        password=_secret(options["password_file"], None if user is None else "ESA_TLS_PASSWORD"),
+        password=password,
     )
 
 

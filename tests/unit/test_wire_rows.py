@@ -1,4 +1,4 @@
-"""Every row of the wires' test tables has a test that carries its name: `test_F13_...`, `test_O6_...`, `test_S2_...`."""
+"""Every row of the wires' test tables has a test that carries its name: `test_F13_...`, `test_O6_...`, `test_S2_...`, `test_E4_...`."""
 
 from __future__ import annotations
 
@@ -54,15 +54,24 @@ ROWS = {
     "S8": "a line inside a line",
     "S9": "two appliances behind one relay",
     "S10": "logger, rsyslog, syslog-ng",
+    # Elasticsearch, OpenSearch
+    "E1": "two creates make one backing index",
+    "E2": "the same again is known",
+    "E3": "after a rollover it is doubled",
+    "E4": "a bad record between good ones",
+    "E5": "items and requests that fail for now, 413, answers that are cut",
+    "E6": "whatever stands in a line",
+    "E7": "no template, no index made by itself",
+    "E9": "the block of a full disk",
     # Kafka, producing
     "K1": "order and partition are those of Kafka's own producer",
     "K2": "killed between send and report",
     "K3": "a broker restarts, a leader changes, there are too few replicas",
     "K4": "a line of two megabytes",
 }
-"""F18 (Fluent Bit and Fluentd in containers) is not among them: neither can be had where these tests run."""
+"""F18 (Fluent Bit and Fluentd in containers) and E8 (Elasticsearch in containers) are not among them: neither can be had here."""
 
-_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[FOSK]\d+_)+)", re.MULTILINE)
+_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[EFKOS]\d+_)+)", re.MULTILINE)
 
 
 def rows_tested() -> set[str]:

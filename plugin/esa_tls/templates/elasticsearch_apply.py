@@ -17,6 +17,7 @@ from esa_tls.runtime.tls import client_contexts
 from esa_tls.sinks.elasticsearch_nodes import Nodes, Response, authorization
 from esa_tls.templates.elasticsearch import Step, lifecycle_of, steps
 from esa_tls.templates.wanted import Access, Applied, Wanted
+from esa_tls.wire.elasticsearch import error_of
 
 TIMEOUT_S = 60.0
 
@@ -177,4 +178,4 @@ def _well(response: Response, what: str) -> None:
 
 def _told(response: Response) -> str:
     """What an answer says, for people."""
-    return f"{response.status} {response.body[:400].decode('utf-8', 'backslashreplace')}".rstrip()
+    return f"{response.status} {error_of(response.body)[1][:400]}".rstrip()
