@@ -6,8 +6,11 @@ import asyncio
 import hashlib
 import hmac
 import json
+import re
 import ssl
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +110,28 @@ async def test_a_receiver_can_check_the_signature(gzip: bool) -> None:
     parts = dict(part.split("=", 1) for part in posted.headers["x-esa-tls-signature"].split(","))
     assert parts["t"] == "1700000000"
     assert parts["sha256"] == hmac.new(b"s3cret", b"1700000000." + posted.sent, hashlib.sha256).hexdigest()
+
+
+async def test_the_manuals_check_of_the_signature_works() -> None:
+    """The function that the manual shows takes what was sent, and nothing that was altered or is old."""
+    text = (Path(__file__).parents[3] / "docs" / "webhook.md").read_text(encoding="utf-8")
+    shown = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert shown
+    names: dict[str, Any] = {}
+    exec(shown[1], names)
+    genuine = names["genuine"]
+    async with HttpReceiver() as receiver:
+        for now_s in (time.time, lambda: time.time() - 400):
+            sink = sink_for(receiver, key=b"s3cret", gzip=True, now_s=now_s)
+            await sink.send(rows(5))
+            await sink.close()
+    posted, old = receiver.requests
+    header = posted.headers["x-esa-tls-signature"]
+    assert genuine(header, posted.sent, b"s3cret")
+    assert not genuine(header, posted.sent + b" ", b"s3cret")
+    assert not genuine(header, posted.sent, b"other")
+    assert not genuine(header.replace("t=1", "t=2"), posted.sent, b"s3cret")
+    assert not genuine(old.headers["x-esa-tls-signature"], old.sent, b"s3cret")
 
 
 async def test_without_a_key_nothing_is_signed() -> None:
