@@ -197,6 +197,7 @@ class Pipeline(Holding):
         immediate = self.settings.emit_immediately
         leave = self.leaving.append
         interleaved = any(each.interleaved for each in self.encoders)
+        wanted = any(each.wants_lines for each in self.encoders)
         last: object = ()  # no prefix, and not None
         box: Any = None  # a Box from the first line on
         index = -1
@@ -261,6 +262,14 @@ class Pipeline(Holding):
                     self.count("esa_tls.lines.duplicate")
             else:
                 current[key] = mark
+            if not wanted and steady and not reorder_s and fact.action != "unrecognised":
+                # There is no record to be made of it: only its effect counts.
+                if not again:
+                    correlator.sequence = sequence
+                    handlers[fact.action](fact, stamp_s)
+                    if correlator.news:
+                        self._heed(box, Line(text, fact, "", sequence, created))
+                continue
             line = Line(text, fact, f"{hashed:018x}", sequence, created, line_flags, encoded)
             if not steady:
                 if clock.steady_from_s <= stamp_s <= clock.steady_to_s:
@@ -672,10 +681,14 @@ class Pipeline(Holding):
             box.correlator.end_all("stream_end", box.state.clock.time_s or int(self.now_s))
             self._release(box, box.correlator)
 
+    def rows(self) -> list[Row]:
+        """The records since the last call, for who does not need the state at the same point; `seal` has what came after."""
+        self._encode_lines()
+        return [Row(cls, each.name, segments) for each in self.encoders for cls, segments in each.take()]
+
     def seal(self) -> Sealed | None:
         """Everything since the last seal, as bytes that refer to nothing alive; None if there was nothing."""
-        self._encode_lines()
-        rows = [Row(cls, each.name, segments) for each in self.encoders for cls, segments in each.take()]
+        rows = self.rows()
         puts: list[tuple[bytes, bytes]] = []
         deletes: list[bytes] = []
         for box in self.boxes.values():

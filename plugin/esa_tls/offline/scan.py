@@ -44,6 +44,9 @@ STDIN = "-"
 BATCH_LINES = 2_000
 """Lines fed at a time; records come out after each batch."""
 
+STATE_BATCHES = 32
+"""After so many batches what changed is written to the state, which a scan has only to keep few entries as objects."""
+
 CACHE_ENTRIES = 50_000
 """Open connections and as many messages kept as objects; the others wait as bytes. Changes speed, not records."""
 
@@ -95,6 +98,8 @@ class WantedRows(JsonLines):
 class WantedSummaries(WantedRows):
     """The same without `line` records."""
 
+    wants_lines = False
+
     def lines(self, leaving: object) -> None:
         """Nothing."""
 
@@ -111,6 +116,7 @@ class Pass:
         self.state = DictState()
         self.lines = 0
         self.read_bytes = 0
+        self._batches = 0
         self._zone = ZoneInfo(settings.timezone)
         core = CoreSettings(
             appliance_name=settings.appliance,
@@ -171,7 +177,8 @@ class Pass:
         self.pipeline.now_s = reference_s
         with collector_off():
             self.pipeline.feed(Batch(_runs(origin, lines), session=1, received_s=time.time()), now_s=reference_s)
-            return self._sealed()
+            self._batches += 1
+            return self.pipeline.rows() if self._batches % STATE_BATCHES else self._sealed()
 
     def _sealed(self) -> list[Row]:
         sealed = self.pipeline.seal()
