@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from esa_tls.core.batch import Batch, Origin, Row, Run
 from esa_tls.core.encode import JsonLines
 from esa_tls.core.encode_otlp import OtlpRecords
+from esa_tls.core.line_record import Leaving
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate
@@ -92,13 +93,15 @@ class Calls:
     """Stands where an encoder stands, and keeps what it was asked to encode."""
 
     name = "json"
+    interleaved = False
+    wants_lines = True
 
     def __init__(self) -> None:
-        self.lines: list[tuple[Any, ...]] = []
+        self.leaving: list[Leaving] = []
         self.summaries: list[tuple[Any, ...]] = []
 
-    def line(self, *args: Any) -> None:
-        self.lines.append(args)
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        self.leaving += leaving
 
     def summary(self, *args: Any) -> None:
         self.summaries.append(args)
@@ -123,7 +126,7 @@ def encoding(calls: Calls, make: Callable[[], Any]) -> tuple[float, list[Row]]:
     best = 0.0
     rows: list[Row] = []
     for _ in range(3):
-        for prefix, _, leg, _ in calls.lines:
+        for prefix, _, leg in calls.leaving:
             prefix.json = prefix.forward = prefix.otlp = None
             if leg is not None:
                 for name in ("json", "forward", "otlp"):
@@ -133,14 +136,13 @@ def encoding(calls: Calls, make: Callable[[], Any]) -> tuple[float, list[Row]]:
         gc.collect()
         gc.disable()
         started = time.process_time()
-        for n, call in enumerate(calls.lines, 1):
-            one.line(*call)
-            if n % (2 * RECORDS) == 0:
-                rows += [Row(cls, one.name, segments) for cls, segments in one.take()]
+        for at in range(0, len(calls.leaving), 2 * RECORDS):
+            one.lines(calls.leaving[at : at + 2 * RECORDS])
+            rows += [Row(cls, one.name, segments) for cls, segments in one.take()]
         for call in calls.summaries:
             one.summary(*call)
         rows += [Row(cls, one.name, segments) for cls, segments in one.take()]
-        best = max(best, (len(calls.lines) + len(calls.summaries)) / (time.process_time() - started))
+        best = max(best, (len(calls.leaving) + len(calls.summaries)) / (time.process_time() - started))
         gc.enable()
     return best, rows
 

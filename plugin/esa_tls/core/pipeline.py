@@ -4,6 +4,9 @@ Per line: find the prefix, parse the body, ask the correlator whose line it is, 
 connection is undecided. Everything is deterministic in the lines and their order; arrival time (`now_s`) only stamps
 `event.created` and lets held lines go as `pending` when the sender is slow.
 
+Here is the hot loop, the clock, and sealing; what a prefix says (`prefixing.py`), whether the feed is unbroken (`breaking.py`), lines that
+wait (`holding.py`) and what has ended (`telling.py`) are mixed in.
+
 The pipeline never writes: `seal` returns what changed, for one atomic write. What it knew at the last seal is in the state, so a
 new pipeline on the same state continues.
 """
@@ -18,31 +21,27 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from esa_tls.core import summaries
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.batch import Batch, Origin, Row, Run, Sealed
 from esa_tls.core.box import Box, Hold, Stream, Tail
-from esa_tls.core.cef import parse_cef
-from esa_tls.core.clock import Verdict, resolve
-from esa_tls.core.connections import PENDING, Connection
+from esa_tls.core.breaking import Breaking
+from esa_tls.core.clock import Verdict
+from esa_tls.core.connections import PENDING
 from esa_tls.core.correlate import Correlator
 from esa_tls.core.encode import Encoder, Line, created_text, encoder
 from esa_tls.core.expected import Expectations, Partner
 from esa_tls.core.facts import Fact
-from esa_tls.core.grammar import parse, shape_of
+from esa_tls.core.grammar import parse
 from esa_tls.core.holding import Holding
-from esa_tls.core.ids import DIGEST_BYTES, mask, summary_id
-from esa_tls.core.line import Framing, frame
+from esa_tls.core.ids import DIGEST_BYTES, mask
 from esa_tls.core.line_record import Leaving
-from esa_tls.core.messages import Attempt, Message
+from esa_tls.core.messages import Message
 from esa_tls.core.order import Waiting
-from esa_tls.core.prefix import Prefix, PrefixFacts, id_mask
-from esa_tls.core.records_consolidated import consolidated
+from esa_tls.core.prefix import Prefix
+from esa_tls.core.prefixing import Prefixing
 from esa_tls.core.seen import Seen
-from esa_tls.core.state import State, appliance_key, stream_key, waiting_key, waiting_prefix
-
-NEAREST_S = 182 * 86400
-"""Added to the time of the line before, when that says where a missing year is: the nearest one, before or after it."""
+from esa_tls.core.state import State, appliance_key, waiting_key, waiting_prefix
+from esa_tls.core.telling import Telling
 
 IDLE_S = 86400
 """After so long without a line the wall clock expires an appliance's entries."""
@@ -50,21 +49,14 @@ IDLE_S = 86400
 ORDERLY_S = 2
 """How far a stamp may be behind the one before it in a stream that counts as orderly."""
 
-MAX_PREFIXES = 4096
 PREFIXES_S = 43_200
 """How long prefixes are kept: what stands in them for good is a year that was inferred."""
-
-MAX_SHAPES = 1000
 
 ENCODE_LINES = 63
 """After so many lines those that left are encoded, while they are still in the processor's cache (a power of two, less one)."""
 
-CONSOLIDATED_MASK = mask("consolidated")
-"""A consolidated record's id is its line's id under this mask."""
-
 _encode = msgspec.msgpack.Encoder().encode
 _decode_appliance = msgspec.msgpack.Decoder(Appliance).decode
-_decode_tail = msgspec.msgpack.Decoder(Tail).decode
 _decode_waiting = msgspec.msgpack.Decoder(Waiting).decode
 
 
@@ -97,7 +89,7 @@ class CoreSettings(msgspec.Struct, frozen=True):
     expected_groups: tuple[str, ...] = ()
 
 
-class Pipeline(Holding):
+class Pipeline(Prefixing, Breaking, Holding, Telling):
     """See the module. `encodings`: the encodings that the configured sinks need, of `json` and `forward`."""
 
     def __init__(self, settings: CoreSettings, state: State, *, encodings: tuple[str, ...] = ("json",), now_s: float = 0.0) -> None:
@@ -157,29 +149,6 @@ class Pipeline(Holding):
         box = Box(kept, correlator, Seen.load(name, self.state), ZoneInfo(settings.timezones.get(name, settings.timezone)))
         self.boxes[name] = box
         return box
-
-    def _appliance_of(self, origin: Origin, framing: Framing | None) -> Box:
-        """Whose line it is: the first of the configured list that yields a name."""
-        name = self.settings.appliance_name
-        if name is None:
-            for source in self.settings.appliance_from:
-                match source:
-                    case "record:appliance":
-                        name = origin.record_appliance
-                    case "syslog:host":
-                        name = framing.host if framing is not None and origin.trust_host else None
-                    case "otlp:host.name":
-                        name = origin.otlp_host
-                    case "fluent_tag":
-                        name = origin.tag
-                    case "peer":
-                        name = origin.peer
-                    case _:
-                        name = None
-                if name:
-                    break
-        name = (name or self.settings.default_appliance).replace("\0", "")[:255] or self.settings.default_appliance
-        return self.boxes.get(name) or self._box(Appliance(name))
 
     # ------------------------------------------------------------------------------------------------------------------ feed
 
@@ -314,164 +283,6 @@ class Pipeline(Holding):
         self.lines += index + 1
         stream.length = length
 
-    def _stream(self, origin: Origin) -> Stream:
-        """Lines of an origin come for the first time since the start."""
-        key = stream_key(blake2b(_encode(origin), digest_size=DIGEST_BYTES).digest())
-        value = self.state.get(key)
-        stream = self.streams[origin] = Stream(key, Tail() if value is None else _decode_tail(value), self.now_s)
-        return stream
-
-    def _entered(self, box: Box, session: int, stamp_s: int) -> None:
-        """Lines of this appliance follow: is its feed still unbroken?"""
-        box.changed = True
-        box.arrived_s = self.now_s
-        kept = box.state
-        if session not in box.sessions:
-            box.sessions.add(session)
-            self.sessions.setdefault(session, set()).add(kept.name)
-        if box.batch == self.batches:
-            return
-        box.batch = self.batches
-        time_s = kept.clock.time_s
-        if kept.breaking is not None and time_s is not None and stamp_s <= time_s:
-            kept.breaking = None
-        late = self.settings.late_batches and time_s is not None and stamp_s < time_s
-        first = time_s is None and self.settings.starts_broken
-        if late or first or len(box.sessions) > 1:
-            self._break(box, stamp_s, "late_batch" if late else "start" if first else "sessions")
-
-    def _break(self, box: Box, stamp_s: int | None, reason: str) -> None:
-        kept = box.state
-        time_s = kept.clock.time_s
-        if time_s is None:
-            time_s = stamp_s
-        if time_s is None:
-            return
-        if reason != "late_batch" and (kept.breaking is None or reason != "start"):
-            kept.breaking = reason
-            box.changed = True
-        self._broken_at(box, time_s, reason)
-
-    def _broken_at(self, box: Box, time_s: int, reason: str) -> None:
-        kept = box.state
-        if reason not in ("start", "order") and (kept.disorder_s is None or time_s > kept.disorder_s):
-            kept.disorder_s = time_s
-            box.changed = True
-        if kept.break_s is None or time_s > kept.break_s:
-            kept.break_s = time_s
-            box.changed = True
-            self.count("esa_tls.feed.breaks", reason=reason)
-
-    def break_feed(self, appliance: str | None = None) -> None:
-        """The feed of an appliance (None: of all) is no longer unbroken: a batch was refused, or requests overlap."""
-        for name, box in self.boxes.items():
-            if appliance is None or appliance == name:
-                self._break(box, None, "refused")
-
-    def close_session(self, session: int, *, clean: bool) -> None:
-        """A sender's session ended; not `clean`: it had a frame that was not acknowledged."""
-        for name in self.sessions.pop(session, ()):
-            box = self.boxes[name]
-            box.sessions.discard(session)
-            if not clean:
-                self._break(box, None, "unclean_session")
-
-    # -------------------------------------------------------------------------------------------------------------- prefixes
-
-    def _prefix(self, stream: Stream, origin: Origin, text: str, raw: bytes, sender_s: float | None, flags: tuple[str, ...]) -> Prefix:
-        """The prefix of a line that starts with none of the known ones."""
-        framing = frame(text)
-        prefixes = stream.prefixes[flags]
-        if framing is not None:
-            known = prefixes.get(text[: framing.length])
-            if known is not None:
-                return known
-            if framing.month is None and stream.timed:
-                framing = None
-        if framing is None:
-            return self._no_prefix(stream, origin, sender_s, flags)
-        box = self._appliance_of(origin, framing)
-        reference_s = self.settings.year_reference_s or self.now_s
-        time_s = box.state.clock.time_s
-        if framing.year is None and self.settings.hold_by_event_time and time_s is not None:
-            reference_s = float(time_s + NEAREST_S)
-        candidate_s = box.state.clock.candidate_s
-        latest_s = time_s if candidate_s is None else candidate_s
-        resolved = resolve(framing, zone=box.zone, reference_s=reference_s, appliance_time_s=latest_s)
-        cached = framing.level is not None  # a line of the consolidated log may share the prefix of others up to their level
-        if resolved is not None:
-            stream.timed = True
-            stamp_s, source = resolved.stamp_s, "line"
-            if resolved.year_inferred:
-                flags = (*flags, "year_inferred")
-            cached = cached and not resolved.ambiguous
-        else:
-            stamp_s, source = (int(sender_s), "sender") if sender_s is not None else (int(self.now_s), "received")
-            cached = False
-        body_at = len(text[: framing.length].encode()) if not text[: framing.length].isascii() else framing.length
-        lossy = origin.lossy if origin.lossy is not None else framing.syslog
-        window_s = origin.reorder_window_s
-        reorder_s = int(window_s) if window_s is not None else self.settings.reorder_window_s if lossy else 0
-        log_name = framing.log_name or origin.log_name
-        facts = PrefixFacts(
-            appliance=box.state.name,
-            stamp_s=stamp_s,
-            level=framing.level,
-            log_name=log_name,
-            log_number=_number_of(box.state.log_names, log_name or ""),
-            priority=framing.priority,
-            appname=framing.appname,
-            file_path=origin.file_path,
-            time_source=source,
-            flags=flags,
-            lossy=lossy,
-            reorder_s=reorder_s,
-            id_mask=id_mask(box.state.name, log_name, stamp_s, raw[:body_at]),
-            length=framing.length,
-            body_at=body_at,
-        )
-        if framing.host and origin.trust_host and box.state.hostname is None:
-            box.state.hostname = framing.host
-            box.observer = box.state.observer()
-        prefix = Prefix(facts, box, epoch=box.state.epoch)
-        if cached:
-            if len(prefixes) >= MAX_PREFIXES:
-                prefixes.clear()
-            prefixes[text[: framing.length]] = prefix
-        return prefix
-
-    def _no_prefix(self, stream: Stream, origin: Origin, sender_s: float | None, flags: tuple[str, ...]) -> Prefix:
-        """A line without a known prefix: a continuation of the one before, or of an unknown kind. It is never parsed."""
-        before = stream.last
-        if before is not None:
-            box = self.boxes.get(before.appliance) or self._box(Appliance(before.appliance))
-            stamp_s, source, log_number, log_name = before.stamp_s, before.time_source, before.log_number, before.log_name
-            flags = (*flags, "continuation")
-        else:
-            box = self._appliance_of(origin, None)
-            stamp_s, source = (int(sender_s), "sender") if sender_s is not None else (int(self.now_s), "received")
-            log_name = origin.log_name
-            log_number = _number_of(box.state.log_names, log_name or "")
-        facts = PrefixFacts(
-            appliance=box.state.name,
-            stamp_s=stamp_s,
-            log_name=log_name,
-            log_number=log_number,
-            file_path=origin.file_path,
-            time_source=source,
-            flags=flags,
-            id_mask=id_mask(box.state.name, log_name, stamp_s, b""),
-        )
-        return Prefix(facts, box, epoch=box.state.epoch)
-
-    def _forget_prefixes(self, box: Box) -> None:
-        """An epoch began: what is cached per prefix is no longer right."""
-        box.used.clear()
-        for prefixes in [known for stream in self.streams.values() for known in stream.prefixes.values()]:
-            for text, prefix in list(prefixes.items()):
-                if prefix.box is box:
-                    del prefixes[text]
-
     # ------------------------------------------------------------------------------------------------------------------ time
 
     def _advance(self, box: Box, stamp_s: int) -> bool:
@@ -596,93 +407,6 @@ class Pipeline(Holding):
                 wakes.append(max(box.arrived_s + IDLE_S, self.now_s + 60))
         return min(wakes, default=None)
 
-    # ------------------------------------------------------------------------------------------------- lines of no text log
-
-    def _odd(self, prefix: Prefix, line: Line) -> None:
-        """No fact of a text mail log: a consolidated event, or a shape that nobody knows (counted, with a sample per shape)."""
-        body = line.text[prefix.length :]
-        if prefix.length and body.startswith("CEF:0|") and (event := parse_cef(body)) is not None:
-            line.fact.action = "consolidated-event"
-            record_id = prefix.time_id + f"{int(line.record_hash, 16) ^ CONSOLIDATED_MASK:018x}"
-            record = consolidated(
-                prefix.appliance,
-                prefix.epoch,
-                event,
-                record_id=record_id,
-                time_s=prefix.stamp_s,
-                created=line.created,
-                sequence=line.sequence,
-            )
-            self._summary("consolidated", record, prefix.stamp_s, "", "")
-            return
-        shape = shape_of(body)
-        if shape in self.shapes or len(self.shapes) < MAX_SHAPES:
-            self.shapes[shape] = self.shapes.get(shape, 0) + 1
-        self.count("esa_tls.lines.unrecognised", shape=shape)
-
-    def box_changed(self, box: Appliance) -> None:
-        """Epoch or description changed (`correlate.Emit`)."""
-        own = self.boxes[box.name]
-        own.observer = box.observer()
-        self._forget_prefixes(own)
-
-    # ------------------------------------------------------------------------------------------------------------- summaries
-
-    def connection(self, box: Appliance, entry: Connection, time_s: int) -> None:
-        """A connection ended (`correlate.Emit`)."""
-        leg = entry.leg
-        record_id = summary_id(entry.first_s, box.name, leg.epoch, f"{leg.kind}CID", leg.number, 0)
-        record = summaries.connection(
-            box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=self.boxes[box.name].observer
-        )
-        self._summary("connection", record, time_s, leg.outcome, "inbound" if leg.kind == "I" else "outbound")
-
-    def delivery(self, box: Appliance, message: Message, attempt: Attempt, result: str, rids: list[int], time_s: int) -> None:
-        """The RIDs of an attempt that had the same result (`correlate.Emit`)."""
-        record_id = summary_id(attempt.first_s, box.name, message.epoch, "delivery", message.number, f"{attempt.ordinal}/{result}")
-        record = summaries.delivery(
-            box.name,
-            message,
-            attempt,
-            result,
-            rids,
-            record_id=record_id,
-            time_s=time_s,
-            created=self.created,
-            observer=self.boxes[box.name].observer,
-        )
-        self._summary("delivery", record, time_s, attempt.leg.outcome if attempt.leg else "", "outbound")
-
-    def message(self, box: Appliance, entry: Message, time_s: int) -> None:
-        """A message ended (`correlate.Emit`)."""
-        record_id = summary_id(entry.first_s, box.name, entry.epoch, "MID", entry.number, 0)
-        record = summaries.message(
-            box.name, entry, record_id=record_id, time_s=time_s, created=self.created, observer=self.boxes[box.name].observer
-        )
-        self._summary("message", record, time_s, record["cisco_esa"]["posture"], "")
-
-    def _summary(self, kind: str, record: dict[str, Any], time_s: int, outcome: str, direction: str) -> None:
-        key = ("esa_tls.records", (("kind", kind), ("outcome", outcome), ("direction", direction)))
-        self.counts[key] = self.counts.get(key, 0) + 1
-        if self.expectations is not None:
-            self.expectations.mark(kind, record)
-        for each in self.encoders:
-            if each.interleaved:
-                self._encode_lines()
-            each.summary(kind, record, time_s)
-
-    def _encode_lines(self) -> None:
-        """Lines that have left go to the encoders."""
-        if self.leaving:
-            for each in self.encoders:
-                each.lines(self.leaving)
-            self.leaving.clear()
-
-    def count(self, name: str, n: int = 1, **labels: str) -> None:
-        """A telemetry increment; drained by whoever runs the pipeline."""
-        key = (name, tuple(labels.items()))
-        self.counts[key] = self.counts.get(key, 0) + n
-
     # ------------------------------------------------------------------------------------------------------------------- end
 
     def end_stream(self) -> None:
@@ -728,13 +452,3 @@ class Pipeline(Holding):
         if not (rows or puts or deletes or keys):
             return None
         return Sealed(rows, puts, deletes, keys, lines)
-
-
-def _number_of(names: list[str], name: str) -> int:
-    """The number of a log name in the appliance's list, added if new; names beyond 65,000 share the last number."""
-    try:
-        return names.index(name)
-    except ValueError:
-        if len(names) < 65_000:
-            names.append(name)
-        return len(names) - 1
