@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check peers bench fuzz proto rules man dist nightly docs lock lock-upgrade clean
+.PHONY: setup run test check peers bench fuzz proto rules man dist nightly docs lock lock-upgrade clean dashboards
 
 setup: $(READY)
 
@@ -65,6 +65,10 @@ dist: setup
 # Queries of all languages from the Sigma rules in deploy/rules, and the pipelines from the record fields (docs/rules.md).
 rules: setup
 	@$(BIN)/python tools/make_rules.py
+
+# Dashboards from deploy/dashboards/source.yaml, and two pages of the manual from it and from docs/queries.yaml.
+dashboards: setup
+	@$(BIN)/python -m tools.make_dashboards
 
 # Writes the locks anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest. The image's has the same versions.
 # The tools that convert rules have one of their own, as they are never installed beside the product.

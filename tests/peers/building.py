@@ -181,13 +181,15 @@ GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 DEPLOYING = GoPeer("deploying", (".", "sigs.k8s.io/kustomize/kustomize/v5"))
 LOGQL = NodePeers("logql")
+SCHEMAS = NodePeers("schemas")
 NODE = NodePeers("node")
 OPENSEARCH = MavenPeer("opensearch")
 OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 SIGMA = PythonPeer("sigma")
 VICTORIA_LOGS = GoPeer("victorialogs", ("github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",))
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS, SCHEMAS)
+
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:

@@ -184,6 +184,14 @@ def logql_modules() -> Path:
 
 
 @pytest.fixture(scope="session")
+def schema_modules() -> Path:
+    """`node_modules` with Grafana's schema and the compiler of TypeScript."""
+    made = building.built(building.SCHEMAS, listing.GRAFANA_SCHEMA)
+    peer(listing.GRAFANA_SCHEMA, f"{made.versions['@grafana/schema']}, typescript {made.versions['typescript']}")
+    return made.folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
 def promtool() -> Path:
     """The program promtool."""
     program = listing.prometheus("promtool")

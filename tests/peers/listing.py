@@ -44,6 +44,7 @@ SYSTEMD_ANALYZE = "systemd-analyze"
 VICTORIA_LOGS = "VictoriaLogs"
 SIGMA = "Sigma: sigma-cli, pySigma"
 LOGQL = "@grafana/lezer-logql, npm"
+GRAFANA_SCHEMA = "@grafana/schema, npm"
 PROMTOOL = "promtool"
 PROMETHEUS = "Prometheus"
 
@@ -63,6 +64,7 @@ PEERS = (
     VICTORIA_LOGS,
     SIGMA,
     LOGQL,
+    GRAFANA_SCHEMA,
     PROMTOOL,
     PROMETHEUS,
     "rsyslog",

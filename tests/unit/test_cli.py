@@ -59,7 +59,6 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "watch",
         "demo",
         "templates",
-        "completion",
     }
 
 
