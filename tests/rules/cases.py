@@ -1,7 +1,7 @@
 """What each rule of deploy/rules has to find in its data.
 
 The data: `data/<rule>/positive.log` and `negative.log`, and beside each the records that `esa-tls scan` makes of it (`.jsonl`), which is
-what the stores get.
+what the stores get; `require-tls.yaml`, where there is one, says where TLS is expected.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ EVENTS: dict[str, tuple[str, ...]] = {
         "delivery MID 9003 DCID 7003",
         "delivery MID 9004 DCID 7005",
         "delivery MID 9005 DCID 7006",
+        "delivery MID 9006 DCID 7007",
+        "delivery MID 9007 DCID 7008",
     ),
     "esa_tls_clear_after_failed_starttls": (
         "delivery MID 9001 DCID 7001",
@@ -55,7 +57,12 @@ EVENTS: dict[str, tuple[str, ...]] = {
         "delivery MID 9002 DCID 7002",
         "delivery MID 9003 DCID 7003",
     ),
-    "esa_tls_inbound_clear_from_tls_sender_group": ("message MID 9001", "message MID 9002", "message MID 9003"),
+    "esa_tls_inbound_clear_from_tls_sender_group": (
+        "message MID 9001",
+        "message MID 9002",
+        "message MID 9003",
+        "message MID 9005",
+    ),
     "esa_tls_unrecognised_line": ("line 13", "line 21"),
     "esa_tls_delivery_unknown": ("delivery MID 9001 DCID 7001",),
     "esa_tls_message_exposed_in_part": ("message MID 9001", "message MID 9002", "message MID 9003"),
