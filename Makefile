@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check peers bench fuzz proto man dist nightly docs lock lock-upgrade clean
+.PHONY: setup run test check peers bench fuzz proto rules man dist nightly docs lock lock-upgrade clean dashboards
 
 setup: $(READY)
 
@@ -62,12 +62,24 @@ dist: setup
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist
 
+# Queries of all languages from the Sigma rules in deploy/rules, and the pipelines from the record fields (docs/rules.md).
+rules: setup
+	@$(BIN)/python tools/make_rules.py
+
+# Dashboards from deploy/dashboards/source.yaml, and two pages of the manual from it and from docs/queries.yaml.
+dashboards: setup
+	@$(BIN)/python -m tools.make_dashboards
+
 # Writes the locks anew from pyproject.toml, keeping versions where it can; lock-upgrade takes the newest. The image's has the same versions.
+# The tools that convert rules have one of their own, as they are never installed beside the product.
+SIGMA := tests/peers/sigma/requirements
 lock:
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --quiet --output-file requirements.lock $(LOCK_ARGS)
 	@$(BIN)/uv pip compile pyproject.toml --extra charts --universal --python-version 3.12 --generate-hashes --constraint requirements.lock \
 	    --custom-compile-command "make lock" --quiet --output-file deploy/container/requirements.lock
+	@$(BIN)/uv pip compile $(SIGMA).in --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command "make lock" --quiet --output-file $(SIGMA).txt $(LOCK_ARGS)
 
 lock-upgrade:
 	@$(MAKE) lock LOCK_ARGS=--upgrade

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from esa_tls import __version__, reference, telemetry
 from esa_tls.core.fields import FIELDS
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import rule_page  # noqa: E402 (found by the line above)
 
 project = "esa-tls"
 project_copyright = "the esa-tls contributors"
@@ -27,5 +33,7 @@ for _name, _text in {
     "metrics.md": telemetry.metrics_reference(),
     "spans.md": telemetry.spans_reference(),
     "records.md": reference.records_reference(FIELDS),
+    "rules.md": rule_page.rule_page(ROOT / "deploy" / "rules"),
+    "alerts.md": rule_page.alert_page(ROOT / "deploy" / "rules"),
 }.items():
     (_generated / _name).write_text(_text, encoding="utf-8")

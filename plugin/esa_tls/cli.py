@@ -17,6 +17,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from esa_tls.api.client import Sidecar
-    from esa_tls.config import Config, Secret
+    from esa_tls.config import Config, RequireTls, Secret
     from esa_tls.offline.send import Access
     from esa_tls.templates import Access as StoreAccess
 
@@ -68,6 +69,21 @@ def _time_zone(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     return value
 
 
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+
+
+def _require_tls(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> RequireTls | None:
+    if value is None:
+        return None
+    from esa_tls.config import load_require_tls
+
+    return load_require_tls(value)
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, value: datetime | None) -> int | None:
+    return None if value is None else int(value.replace(tzinfo=value.tzinfo or UTC).timestamp())
+
+
 def reading_options(command: Command) -> Command:
     """Options of every command that reads log files: how their lines are to be understood."""
     options = [
@@ -84,6 +100,13 @@ def reading_options(command: Command) -> Command:
             metavar="S",
             type=click.FloatRange(min=0),
             help="Decide `none` only S seconds after the line that would decide it. Without it 2 for lossy lines, else 0.",
+        ),
+        click.option(
+            "--require-tls",
+            metavar="FILE",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            callback=_require_tls,
+            help="YAML lists of partners, domains and sender groups that are expected to use TLS (see `require_tls`).",
         ),
     ]
     for option in reversed(options):
@@ -324,11 +347,33 @@ def explain(
     "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write one self-contained page instead, with charts."
 )
 @click.option("--png", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the main chart as a picture instead.")
-def report(files: tuple[str, ...], *, top: int, html: Path | None, png: Path | None, **reading: Any) -> int:
+@click.option(
+    "--csv",
+    type=click.Path(path_type=Path),
+    metavar="NAME",
+    help="With --require-tls: write NAME-partners.csv and NAME-exceptions.csv.",
+)
+@click.option("--since", "since_s", type=MOMENT, callback=_moment, metavar="TIME", help="Only records from then on (UTC).")
+@click.option("--until", "until_s", type=MOMENT, callback=_moment, metavar="TIME", help="Only records before that (UTC).")
+def report(
+    files: tuple[str, ...],
+    *,
+    top: int,
+    html: Path | None,
+    png: Path | None,
+    csv: Path | None,
+    since_s: int | None,
+    until_s: int | None,
+    **reading: Any,
+) -> int:
     """Summarise log FILES: TLS outcomes, protocols, failures, and who sent or got mail in clear."""
+    if csv is not None and reading["require_tls"] is None:
+        raise click.UsageError("--csv needs --require-tls: it writes what these lists are about")
     from esa_tls.offline import report as reporting
 
-    return reporting.run(files, out=_stdout(), console=_progress(), top=top, html=html, png=png, **reading)
+    return reporting.run(
+        files, out=_stdout(), console=_progress(), top=top, html=html, png=png, csv=csv, since_s=since_s, until_s=until_s, **reading
+    )
 
 
 @cli.command()

@@ -113,6 +113,7 @@ EVENT_TIME_LAG = "esa_tls.event_time.lag"
 
 # -- what is kept ----------------------------------------------------------------------------------------------------------------
 JOURNAL_SIZE = "esa_tls.journal.size"
+JOURNAL_LIMIT = "esa_tls.journal.limit"
 JOURNAL_COMMIT_DURATION = "esa_tls.journal.commit.duration"
 JOURNAL_COMMIT_FAILURES = "esa_tls.journal.commit.failures"
 JOURNAL_DEAD_LETTERS = "esa_tls.journal.dead_letters"
@@ -269,6 +270,7 @@ METRICS: tuple[Metric, ...] = (
         "How far an appliance's time (the newest stamp of its lines) is behind this machine's clock: its shipper lags, or it is silent.",
     ),
     Metric(JOURNAL_SIZE, GAUGE, "By", ("pipeline",), "Bytes of the journal on disk."),
+    Metric(JOURNAL_LIMIT, GAUGE, "By", ("pipeline",), "Bytes the journal may use on disk (`journal.max_bytes`)."),
     Metric(
         JOURNAL_COMMIT_DURATION,
         HISTOGRAM,

@@ -1,4 +1,4 @@
-"""Peers that are built here, once, into `listing.CACHE`: from packages that a Go module, an npm package or a Maven project of ours names.
+"""Peers that are built here, once, into `listing.CACHE`: from packages that Go, npm, Maven and pip projects of ours name.
 
 `make peers` (`python -m tests.peers.building`) builds all of them; a test that comes first builds the one it needs. What was built is kept
 as long as the files it was built from stay the same. Only package managers reach the network, and their own settings say where to.
@@ -62,9 +62,9 @@ class GoPeer(msgspec.Struct, frozen=True):
 
 
 class NodePeers(msgspec.Struct, frozen=True):
-    """The packages that `tests/peers/node/package-lock.json` names."""
+    """The packages that `tests/peers/<name>/package-lock.json` names."""
 
-    name: str = "node"
+    name: str
 
     def build(self) -> Built:
         """They are in `folder / "node_modules"`. Raises NotBuilt."""
@@ -121,6 +121,29 @@ class MavenPeer(msgspec.Struct, frozen=True):
         return {jar[1]: jar[2] for jar in jars if jar is not None}
 
 
+class PythonPeer(msgspec.Struct, frozen=True):
+    """An environment of its own with the packages that `tests/peers/<name>/requirements.txt` names, by hash; never that of the product."""
+
+    name: str
+
+    def build(self) -> Built:
+        """Its Python is `folder / "bin" / "python"`. Raises NotBuilt.
+
+        Programs are run by `-m`: their scripts name the folder that the environment was made in.
+        """
+        requirements = HERE / self.name / "requirements.txt"
+        return _once(self.name, [requirements], lambda folder: self._make(requirements, folder))
+
+    def _make(self, requirements: Path, folder: Path) -> dict[str, str]:
+        python = folder / "bin" / "python"
+        _run(sys.executable, "-m", "venv", "--without-pip", folder, folder=folder)
+        install = ("install", "--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes", "--requirement", requirements)
+        _run(sys.executable, "-m", "pip", "--python", python, *install, folder=folder)
+        listed = "import importlib.metadata as m, json; print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
+        versions: dict[str, str] = json.loads(_run(python, "-c", listed, folder=folder))
+        return versions
+
+
 SYSTEM_JAVA = 17
 """What `default-jdk-headless` brings, or something newer."""
 
@@ -157,11 +180,16 @@ COLLECTOR = GoPeer("collector")
 GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 DEPLOYING = GoPeer("deploying", (".", "sigs.k8s.io/kustomize/kustomize/v5"))
-NODE = NodePeers()
+LOGQL = NodePeers("logql")
+SCHEMAS = NodePeers("schemas")
+NODE = NodePeers("node")
 OPENSEARCH = MavenPeer("opensearch")
 OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
+SIGMA = PythonPeer("sigma")
+VICTORIA_LOGS = GoPeer("victorialogs", ("github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",))
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, NODE, OPENSEARCH, OPENSEARCH_3)
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS, SCHEMAS)
+
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
@@ -200,7 +228,7 @@ def _run(*command: str | Path, folder: Path) -> str:
     return done.stdout
 
 
-def built(peer: GoPeer | NodePeers | MavenPeer, *names: str) -> Built:
+def built(peer: GoPeer | NodePeers | MavenPeer | PythonPeer, *names: str) -> Built:
     """What was built, for a fixture; if it cannot be had, the peers `names` are missing."""
     try:
         return peer.build()
@@ -220,7 +248,12 @@ def main() -> NoReturn:
             print(f"peers: {peer.name}: {error}", file=sys.stderr)
         else:
             print(f"peers: {peer.name} is there ({time.monotonic() - begun_s:.1f} s)", flush=True)
-    for name, program in (("rsyslog", listing.rsyslogd()), ("syslog-ng", listing.syslog_ng_folder())):
+    installed = (
+        ("rsyslog", listing.rsyslogd()),
+        ("syslog-ng", listing.syslog_ng_folder()),
+        ("prometheus", listing.prometheus("prometheus")),
+    )
+    for name, program in installed:
         failed |= program is None
         print(f"peers: {name} {'is there' if program else 'cannot be had by apt-get'}", flush=True)
     sys.exit(1 if failed and os.environ.get("CI") == "true" else 0)

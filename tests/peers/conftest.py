@@ -10,6 +10,7 @@ from tests.e2e.sidecar import Sidecars
 from tests.peers import building, listing
 from tests.peers.listing import missing, peer
 from tests.peers.programs import Programs
+from tests.peers.querying import VictoriaLogs
 from tests.peers.searching import OpenSearch
 
 __all__ = ["missing", "peer", "pytest_configure"]
@@ -136,3 +137,75 @@ def opensearch_node(opensearch_built: building.Built, tmp_path: Path) -> Iterato
     yield make
     for node in nodes:
         node.make_sure_it_is_gone()
+
+
+@pytest.fixture(scope="session")
+def victoria_logs_program() -> Path:
+    """The program that a `VictoriaLogs` of a test's own is started from."""
+    made = building.built(building.VICTORIA_LOGS, listing.VICTORIA_LOGS)
+    peer(listing.VICTORIA_LOGS, made.versions["github.com/VictoriaMetrics/VictoriaLogs"])
+    return made.folder / "victoria-logs"
+
+
+@pytest.fixture
+def victoria_logs_node(victoria_logs_program: Path, tmp_path: Path) -> Iterator[Callable[..., VictoriaLogs]]:
+    """Makes stores of a test's own, not started yet, with flags: to be ended and started again, full, or with a password."""
+    nodes: list[VictoriaLogs] = []
+
+    def make(*flags: str) -> VictoriaLogs:
+        nodes.append(VictoriaLogs(victoria_logs_program, tmp_path / f"victoria-logs-{len(nodes)}", *flags))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.make_sure_it_is_gone()
+
+
+@pytest.fixture
+def victoria_logs(victoria_logs_node: Callable[..., VictoriaLogs]) -> VictoriaLogs:
+    """An empty store that runs; it starts in a tenth of a second, so that every test has its own."""
+    return victoria_logs_node().start()
+
+
+@pytest.fixture(scope="session")
+def sigma_python() -> Path:
+    """The Python that has the Sigma tools; `-m sigma.cli.main` is their command line."""
+    made = building.built(building.SIGMA, listing.SIGMA)
+    peer(listing.SIGMA, f"{made.versions['sigma-cli']}, {made.versions['pysigma']}")
+    return made.folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def logql_modules() -> Path:
+    """`node_modules` with the grammar of LogQL."""
+    made = building.built(building.LOGQL, listing.LOGQL)
+    peer(listing.LOGQL, made.versions["@grafana/lezer-logql"])
+    return made.folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def schema_modules() -> Path:
+    """`node_modules` with Grafana's schema and the compiler of TypeScript."""
+    made = building.built(building.SCHEMAS, listing.GRAFANA_SCHEMA)
+    peer(listing.GRAFANA_SCHEMA, f"{made.versions['@grafana/schema']}, typescript {made.versions['typescript']}")
+    return made.folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """The program promtool."""
+    program = listing.prometheus("promtool")
+    if program is None:
+        missing(listing.PROMTOOL, why="it cannot be had by apt-get as root")
+    peer(listing.PROMTOOL, listing.version_of(program, "--version").split()[2])
+    return program
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """The program prometheus."""
+    program = listing.prometheus("prometheus")
+    if program is None:
+        missing(listing.PROMETHEUS, why="it cannot be had by apt-get as root")
+    peer(listing.PROMETHEUS, listing.version_of(program, "--version").split()[2])
+    return program

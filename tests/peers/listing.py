@@ -41,6 +41,12 @@ COMPOSE = "compose-go"
 BUILDKIT = "BuildKit's Dockerfile linter"
 KUSTOMIZE = "kustomize"
 SYSTEMD_ANALYZE = "systemd-analyze"
+VICTORIA_LOGS = "VictoriaLogs"
+SIGMA = "Sigma: sigma-cli, pySigma"
+LOGQL = "@grafana/lezer-logql, npm"
+GRAFANA_SCHEMA = "@grafana/schema, npm"
+PROMTOOL = "promtool"
+PROMETHEUS = "Prometheus"
 
 PEERS = (
     COLLECTOR,
@@ -55,6 +61,12 @@ PEERS = (
     BUILDKIT,
     KUSTOMIZE,
     SYSTEMD_ANALYZE,
+    VICTORIA_LOGS,
+    SIGMA,
+    LOGQL,
+    GRAFANA_SCHEMA,
+    PROMTOOL,
+    PROMETHEUS,
     "rsyslog",
     "syslog-ng",
     "logger",
@@ -89,6 +101,11 @@ def rsyslogd() -> Path | None:
 def syslog_ng_folder() -> Path | None:
     """The folder of syslog-ng, which cannot be installed beside rsyslog; None: it cannot be had."""
     return apt_unpacked("syslog-ng-core", "libivykis0", "libnet1", "libwrap0", "libjson-c5", "libpcre3")
+
+
+def prometheus(program: str) -> Path | None:
+    """`prometheus` or `promtool`, of one package, installed if it has to be; None: it cannot be had."""
+    return apt_installed(program, "prometheus")
 
 
 def version_of(*command: str | Path, environment: dict[str, str] | None = None) -> str:

@@ -51,6 +51,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "send",
         "check-config",
         "config-reference",
+        "completion",
         "journal",
         "journal status",
         "journal dead-letters",
@@ -58,7 +59,6 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "watch",
         "demo",
         "templates",
-        "completion",
     }
 
 

@@ -19,6 +19,7 @@ from esa_tls import cli, config, reference
 from esa_tls.core.fields import FIELDS
 
 ROOT = Path(__file__).parents[2]
+LOCKS = ["requirements.lock", "tests/peers/sigma/requirements.txt"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -48,14 +49,16 @@ def locked() -> dict[str, list[str]]:
 
 
 # -- dependencies ----------------------------------------------------------------------------------------------------------------
-def test_the_lock_names_no_address() -> None:
-    """The lock file says what to install, by hash, and not where from."""
-    assert "://" not in text_of("requirements.lock")
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_address(lock: str) -> None:
+    """A lock file says what to install, by hash, and not where from."""
+    assert "://" not in text_of(lock)
 
 
-def test_the_lock_has_hashes_for_everything() -> None:
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_hashes_for_everything(lock: str) -> None:
     """Each locked version is followed by hashes of its own."""
-    for entry in re.split(r"^(?=[A-Za-z0-9])", text_of("requirements.lock"), flags=re.MULTILINE)[1:]:
+    for entry in re.split(r"^(?=[A-Za-z0-9])", text_of(lock), flags=re.MULTILINE)[1:]:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry.splitlines()[0]
 
 
@@ -142,7 +145,15 @@ def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- the manual ------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("page", "included"), [("configuration", "configuration"), ("metrics", "metrics"), ("records", "records"), ("commands", None)]
+    ("page", "included"),
+    [
+        ("configuration", "configuration"),
+        ("metrics", "metrics"),
+        ("records", "records"),
+        ("rules", "rules"),
+        ("rules", "alerts"),
+        ("commands", None),
+    ],
 )
 def test_reference_pages_are_made_from_the_code(page: str, included: str | None) -> None:
     """The pages take in what `docs/conf.py` generates at every build; nothing generated is kept in the repository."""

@@ -72,7 +72,13 @@ PLACES: dict[str, dict[str, str]] = {
         "ecs_tls": "tls",
     },
     "Tls": {
-        **{name: name for name in ("outcome", "evidence", "in_clear", "required", "broken", "protocol", "cipher", "verified", "dane")},
+        **{
+            name: name
+            for name in (
+                *("outcome", "evidence", "in_clear", "required", "broken", "protocol", "cipher", "verified", "dane"),
+                *("expected", "partners"),
+            )
+        },
         "failure_class": "failure.class",
         "failure_reason": "failure.reason",
     },
@@ -130,6 +136,8 @@ PLACES: dict[str, dict[str, str]] = {
         "mail": "",
         "clear_recipient_count": "cisco_esa.clear.recipient_count",
         "clear_domains": "cisco_esa.clear.domains",
+        "tls_expected": "cisco_esa.tls.expected",
+        "tls_partners": "cisco_esa.tls.partners",
         "end": "cisco_esa.message.end",
         "end_reason": "cisco_esa.message.end_reason",
         **{

@@ -35,6 +35,7 @@ from esa_tls.config import (
 )
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.errors import ConfigError, EsaTlsError
+from esa_tls.runtime.expected import partners_of
 from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.own_log import LineFormatter
@@ -51,7 +52,7 @@ COMMIT_S = 5.0
 """How long it may take at the end to make durable what was received: on a full disk it would take for ever."""
 
 
-LIVE_SETTINGS = ("sinks", "log_level")
+LIVE_SETTINGS = ("sinks", "require_tls", "log_level")
 """What a SIGHUP takes over. TLS files of all listeners and sinks are looked at again by themselves."""
 
 
@@ -79,6 +80,8 @@ def core_settings(config: Config) -> CoreSettings:
         max_held_lines=config.max_held_lines,
         max_entries=config.max_entries,
         cache_entries=config.cache_entries,
+        partners=() if config.require_tls is None else partners_of(config.require_tls),
+        expected_groups=() if config.require_tls is None else tuple(config.require_tls.sender_groups),
     )
 
 
@@ -130,6 +133,7 @@ async def serve(
     """`run` inside a running event loop. Signal handlers are set only when this is the main thread and no `stop` is given."""
     counters = Counters()
     telemetry.watch_process(counters, version=__version__)
+    counters.gauge(telemetry.JOURNAL_LIMIT, lambda: config.journal.max_bytes, pipeline="0")
     with (
         telling(config.telemetry, counters, version=__version__) as tracer,
         closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal,
@@ -169,7 +173,7 @@ def _stop_on_signal() -> asyncio.Event:
     return stop
 
 
-async def _reload(config: Config, reload: Callable[[], Config] | None, delivery: Delivery, counters: Counters) -> None:
+async def _reload(config: Config, reload: Callable[[], Config] | None, delivery: Delivery, pipeline: Pipeline, counters: Counters) -> None:
     """At each SIGHUP take over what can change while it runs, and say of the rest that it cannot."""
     wished = asyncio.Event()
     with suppress(ValueError, RuntimeError):  # not the main thread, as in tests
@@ -187,6 +191,8 @@ async def _reload(config: Config, reload: Callable[[], Config] | None, delivery:
             counters.add(telemetry.CONFIG_RELOADS, result="refused")
             log.error("The configuration was not taken over; all stays as it was: %s", error)  # noqa: TRY400 (a sentence says it)
             continue
+        settings = core_settings(wanted)
+        pipeline.expect(settings.partners, settings.expected_groups)
         logging.getLogger().setLevel(wanted.log_level.upper())
         counters.add(telemetry.CONFIG_RELOADS, result="applied")
         later = [name for name in config.__struct_fields__ if name not in LIVE_SETTINGS and getattr(config, name) != getattr(wanted, name)]
@@ -225,7 +231,7 @@ async def _serve(
     async with asyncio.TaskGroup() as tasks:
         committing = tasks.create_task(intake.run(), name="intake")
         delivery.start(tasks)
-        reloading = tasks.create_task(_reload(config, reload, delivery, counters), name="reload")
+        reloading = tasks.create_task(_reload(config, reload, delivery, pipeline, counters), name="reload")
         try:
             try:
                 for source, settings in zip(sources, config.sources, strict=True):

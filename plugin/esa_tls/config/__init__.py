@@ -14,9 +14,10 @@ Sources and sinks are unions told apart by `type`; `app/` has one `match` over e
 from __future__ import annotations
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
-from esa_tls.config.loading import load, parse
+from esa_tls.config.loading import load, load_require_tls, parse
 from esa_tls.config.own_telemetry import Telemetry, TelemetryFluent, TelemetryOtlp
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
+from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Api, Appliance, Config, Journal, Web
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
 from esa_tls.config.sources import FluentSecurity, FluentSource, OtlpGrpcSource, OtlpHttpSource, Source, SyslogSource
@@ -43,6 +44,8 @@ __all__ = [
     "OtlpHttpSource",
     "OtlpSink",
     "RecordKind",
+    "RequireTls",
+    "RequiredPartner",
     "Secret",
     "Sink",
     "Source",
@@ -53,6 +56,7 @@ __all__ = [
     "Web",
     "listen_address",
     "load",
+    "load_require_tls",
     "parse",
     "unix_path",
     "variants",

@@ -12,6 +12,7 @@ import msgspec
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
+from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Appliance, Config
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
 from esa_tls.config.sources import FluentSource, Source, SyslogSource
@@ -69,6 +70,8 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
             yield "api.name", f"{config.api.name!r} is taken by a source; give each its own `name`"
     yield from _wrong_sinks(config.sinks)
     yield from _wrong_telemetry(config, listening)
+    if config.require_tls is not None:
+        yield from wrong_require_tls(config.require_tls, "require_tls.")
     if config.cache_entries > config.max_entries:
         yield "cache_entries", f"larger than max_entries ({config.max_entries})"
     for where, text in _plain_texts(msgspec.to_builtins(config, enc_hook=lambda _secret: None)):
@@ -194,6 +197,27 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
                 continue
             if port == 0:
                 yield f"sinks[{index}].{where}[{number}]", "port 0 is no address to send to"
+
+
+def wrong_require_tls(settings: RequireTls, where: str = "") -> Iterator[tuple[str, str]]:
+    """Names that stand twice, partners without anything to know them by, and networks that are none."""
+    names: dict[str, str] = {}
+    for place, partner in [
+        *((f"{where}partners[{index}]", partner) for index, partner in enumerate(settings.partners)),
+        *((f"{where}domains[{index}]", RequiredPartner(name=domain, domains=[domain])) for index, domain in enumerate(settings.domains)),
+    ]:
+        if names.setdefault(partner.name, place) != place:
+            yield place, f"{partner.name!r} is taken by {names[partner.name]}"
+        if not (partner.domains or partner.hosts or partner.networks):
+            yield place, "has neither domains nor hosts nor networks"
+        for name in (*partner.domains, *partner.hosts):
+            if not re.fullmatch(r"(?:\*\.)?[^\s*@/]+", name):
+                yield place, f"expected a name or *.NAME, got {name!r}"
+        for network in partner.networks:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                yield place, f"no address and no network: {error}"
 
 
 def _wrong_urls(where: str, urls: list[str], *, tls: bool) -> Iterator[tuple[str, str]]:

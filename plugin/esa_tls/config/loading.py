@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import yaml
 
-from esa_tls.config.conflicts import conflicts
+from esa_tls.config.conflicts import conflicts, wrong_require_tls
 from esa_tls.config.parts import VARIABLE, Secret
+from esa_tls.config.require_tls import RequireTls
 from esa_tls.config.root import Config
 from esa_tls.config.wording import YAML_NAMES, name_of, tags, told
 from esa_tls.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def load(path: Path | None, *, environment: Mapping[str, str] = os.environ) -> Config:
@@ -46,7 +44,37 @@ def parse(text: bytes | str, *, file: str, environment: Mapping[str, str] = os.e
     except _Refused as refused:
         message = f"{file}: {refused.where}: {refused.reason}" if refused.where else f"{file}: {refused.reason}"
         raise ConfigError(message) from refused
+    if config.require_tls is not None and config.require_tls.file is not None:
+        more = load_require_tls(Path(config.require_tls.file))
+        both = config.require_tls.merged_with(more)
+        for where, reason in wrong_require_tls(both):
+            raise ConfigError(f"{file}: require_tls together with its file: {where}: {reason}")
+        config = msgspec.structs.replace(config, require_tls=both)
     return config
+
+
+def load_require_tls(path: Path) -> RequireTls:
+    """The lists in a YAML file of their own: the keys of `require_tls` but `file`.
+
+    Raises:
+        ConfigError: with one sentence that names the file, the path inside it and the reason.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        data = _yaml(text)
+        lists = msgspec.convert({} if data is None else data, RequireTls)
+        if lists.file is not None:
+            raise _Refused("file", "a file of lists names no other")  # noqa: TRY301 (told like a wrong type)
+        for where, reason in wrong_require_tls(lists):
+            raise _Refused(where, reason)  # noqa: TRY301
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except _Refused as refused:
+        raise ConfigError(f"{path}: {refused.where}: {refused.reason}") from refused
+    return lists
 
 
 class _Refused(Exception):

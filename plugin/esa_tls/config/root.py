@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from esa_tls.config.own_telemetry import Telemetry
 from esa_tls.config.parts import GiB, KiB, ListenTls, MiB, Secret
+from esa_tls.config.require_tls import RequireTls
 from esa_tls.config.sinks import JsonlSink, Sink
 from esa_tls.config.sources import FluentSource, OtlpGrpcSource, OtlpHttpSource, Source
 
@@ -116,6 +117,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sinks: Annotated[list[Sink], Meta(description="Where records go to, each on its own.", min_length=1)] = msgspec.field(
         default_factory=lambda: [JsonlSink()]
     )
+    require_tls: Annotated[
+        RequireTls | None, Meta(description="Where TLS is expected, whatever the appliance was told; null: nowhere in particular.")
+    ] = None
     journal: Annotated[Journal, Meta(description="Limits of the journal.")] = Journal()
     web: Annotated[Web | None, Meta(description="HTTP server for metrics and health; null: none.")] = Web()
     api: Annotated[Api | None, Meta(description="gRPC service; null: none.")] = Api()

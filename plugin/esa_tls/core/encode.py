@@ -71,6 +71,8 @@ class JsonLines:
     name = "json"
     interleaved = False
     """Whether lines and summaries have to come one by one in the order in which they leave; else lines come many at a time."""
+    wants_lines = True
+    """Whether it makes anything of lines; if no encoder does, they only have their effect."""
 
     def __init__(self) -> None:
         self.encoded: list[bytes] = []
@@ -213,6 +215,7 @@ class ForwardEntries:
 
     name = "forward"
     interleaved = False
+    wants_lines = True
 
     def __init__(self) -> None:
         self.encoded: list[bytes] = []

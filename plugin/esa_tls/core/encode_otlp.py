@@ -213,6 +213,7 @@ class OtlpRecords:
 
     name = "otlp"
     interleaved = False
+    wants_lines = True
 
     def __init__(self) -> None:
         self.encoded: dict[str, list[bytes]] = {}

@@ -62,6 +62,13 @@ def _tls(prefix: str, kinds: tuple[str, ...], of: str, *, in_clear: bool) -> tup
     return (*fields, clear) if in_clear else fields
 
 
+def _expected(prefix: str, kinds: tuple[str, ...]) -> tuple[Field, ...]:
+    return (
+        Field(f"{prefix}.expected", "boolean", kinds, "true: the operator's lists (`require_tls`) say that it has to go under TLS"),
+        Field(f"{prefix}.partners", "keyword", kinds, "the partners of these lists that it is about", many=True),
+    )
+
+
 def _end(end: str) -> tuple[Field, ...]:
     kinds = _TRIPLE + _CONSOLIDATED
     return (
@@ -116,6 +123,7 @@ FIELDS: tuple[Field, ...] = (
     Field("cisco_esa.connection.id", "keyword", _TRIPLE, "`{appliance}/{epoch}/ICID/{n}` or `.../DCID/{n}`"),
     Field("cisco_esa.direction", "keyword", _TRIPLE, "`inbound` (ICID), `outbound` (DCID)"),
     *_tls("cisco_esa.tls", _TRIPLE, "the connection's TLS", in_clear=True),
+    *_expected("cisco_esa.tls", ("connection", "delivery", "message")),
     Field("cisco_esa.icid", "long", ("line", "connection", "consolidated"), "reception connection"),
     Field("cisco_esa.dcid", "long", _ALL[:3] + _CONSOLIDATED, "delivery connection"),
     Field("cisco_esa.mid", "long", _MAIL, "message"),
@@ -197,6 +205,7 @@ FIELDS: tuple[Field, ...] = (
     Field("cisco_esa.reception.connection_id", "keyword", _MESSAGE, "connection it was received on"),
     Field("cisco_esa.reception.icid", "long", _MESSAGE, "the same, as a number"),
     *_tls("cisco_esa.reception.tls", ("message", "consolidated"), "TLS of the reception when the message was started", in_clear=True),
+    *_expected("cisco_esa.reception.tls", _MESSAGE),
     Field("cisco_esa.reception.peer.ip", "ip", _MESSAGE, "who sent it"),
     Field("cisco_esa.reception.peer.address", "keyword", _MESSAGE, "the same, if it is no IP address"),
     Field("cisco_esa.reception.peer.domain", "keyword", _MESSAGE, "its PTR name"),
@@ -207,6 +216,7 @@ FIELDS: tuple[Field, ...] = (
     Field("cisco_esa.deliveries.rids", "long", _MESSAGE, "recipients, at most 100", many=True),
     Field("cisco_esa.deliveries.result", "keyword", _MESSAGE, "as in `cisco_esa.delivery.result`"),
     *_tls("cisco_esa.deliveries.tls", _MESSAGE, "TLS of the attempt", in_clear=True),
+    *_expected("cisco_esa.deliveries.tls", _MESSAGE),
     Field("cisco_esa.deliveries.peer.ip", "ip", _MESSAGE, "the server"),
     Field("cisco_esa.deliveries.peer.address", "keyword", _MESSAGE, "the same, if it is no IP address"),
     Field("cisco_esa.deliveries.peer.domain", "keyword", _MESSAGE, "its name"),

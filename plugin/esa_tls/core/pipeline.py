@@ -27,6 +27,7 @@ from esa_tls.core.clock import Verdict, resolve
 from esa_tls.core.connections import PENDING, Connection
 from esa_tls.core.correlate import Correlator
 from esa_tls.core.encode import Encoder, Line, created_text, encoder
+from esa_tls.core.expected import Expectations, Partner
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import parse, shape_of
 from esa_tls.core.holding import Holding
@@ -72,7 +73,8 @@ class CoreSettings(msgspec.Struct, frozen=True):
 
     `hold_by_event_time`: `max_hold_s` runs on appliance time (`scan`) instead of arrival time. `starts_broken`: the feed counts as
     broken when the pipeline starts (a shipper may hold older batches); False for files read from their beginning.
-    `year_reference_s`: where a missing year is looked for; None = the time of receipt.
+    `year_reference_s`: where a missing year is looked for; None = the time of receipt. `partners`, `expected_groups`: where TLS is
+    expected (`expected.py`).
     """
 
     appliance_from: tuple[str, ...] = ("record:appliance", "syslog:host", "otlp:host.name", "fluent_tag", "peer")
@@ -91,6 +93,8 @@ class CoreSettings(msgspec.Struct, frozen=True):
     cache_entries: int = 200_000
     max_tombstones: int = 500_000
     year_reference_s: float | None = None
+    partners: tuple[Partner, ...] = ()
+    expected_groups: tuple[str, ...] = ()
 
 
 class Pipeline(Holding):
@@ -100,6 +104,8 @@ class Pipeline(Holding):
         self.settings = settings
         self.state = state
         self.encoders: list[Encoder] = [encoder(name) for name in encodings]
+        self.expectations: Expectations | None = None
+        self.expect(settings.partners, settings.expected_groups)
         self.boxes: dict[str, Box] = {}
         self.streams: dict[Origin, Stream] = {}
         self.sessions: dict[int, set[str]] = {}
@@ -117,6 +123,10 @@ class Pipeline(Holding):
             self._load(value)
 
     # ------------------------------------------------------------------------------------------------------------ appliances
+
+    def expect(self, partners: tuple[Partner, ...], sender_groups: tuple[str, ...]) -> None:
+        """From the next summary on mark those that these lists are about."""
+        self.expectations = Expectations(partners, sender_groups=sender_groups) if partners or sender_groups else None
 
     def set_encodings(self, encodings: tuple[str, ...]) -> None:
         """From the next line on encode for these. What an encoding that goes had collected since the last seal is gone with it."""
@@ -197,6 +207,7 @@ class Pipeline(Holding):
         immediate = self.settings.emit_immediately
         leave = self.leaving.append
         interleaved = any(each.interleaved for each in self.encoders)
+        wanted = any(each.wants_lines for each in self.encoders)
         last: object = ()  # no prefix, and not None
         box: Any = None  # a Box from the first line on
         index = -1
@@ -261,6 +272,14 @@ class Pipeline(Holding):
                     self.count("esa_tls.lines.duplicate")
             else:
                 current[key] = mark
+            if not wanted and steady and not reorder_s and fact.action != "unrecognised":
+                # There is no record to be made of it: only its effect counts.
+                if not again:
+                    correlator.sequence = sequence
+                    handlers[fact.action](fact, stamp_s)
+                    if correlator.news:
+                        self._heed(box, Line(text, fact, "", sequence, created))
+                continue
             line = Line(text, fact, f"{hashed:018x}", sequence, created, line_flags, encoded)
             if not steady:
                 if clock.steady_from_s <= stamp_s <= clock.steady_to_s:
@@ -645,6 +664,8 @@ class Pipeline(Holding):
     def _summary(self, kind: str, record: dict[str, Any], time_s: int, outcome: str, direction: str) -> None:
         key = ("esa_tls.records", (("kind", kind), ("outcome", outcome), ("direction", direction)))
         self.counts[key] = self.counts.get(key, 0) + 1
+        if self.expectations is not None:
+            self.expectations.mark(kind, record)
         for each in self.encoders:
             if each.interleaved:
                 self._encode_lines()
@@ -672,10 +693,14 @@ class Pipeline(Holding):
             box.correlator.end_all("stream_end", box.state.clock.time_s or int(self.now_s))
             self._release(box, box.correlator)
 
+    def rows(self) -> list[Row]:
+        """The records since the last call, for who does not need the state at the same point; `seal` has what came after."""
+        self._encode_lines()
+        return [Row(cls, each.name, segments) for each in self.encoders for cls, segments in each.take()]
+
     def seal(self) -> Sealed | None:
         """Everything since the last seal, as bytes that refer to nothing alive; None if there was nothing."""
-        self._encode_lines()
-        rows = [Row(cls, each.name, segments) for each in self.encoders for cls, segments in each.take()]
+        rows = self.rows()
         puts: list[tuple[bytes, bytes]] = []
         deletes: list[bytes] = []
         for box in self.boxes.values():

@@ -21,6 +21,7 @@ from esa_tls.core.encode import JsonLines
 from esa_tls.core.line_record import Leaving, Line
 from esa_tls.core.prefix import Prefix
 from esa_tls.core.records import domain_of, iso
+from esa_tls.offline.audit import Audit, breaches_csv, partners_csv
 from esa_tls.offline.explain_words import peer_words
 from esa_tls.offline.scan import Pass, Progress, ScanOptions, ScanSettings
 from esa_tls.offline.terminal import bar_on, put
@@ -96,7 +97,8 @@ class Report(msgspec.Struct, kw_only=True, frozen=True):
     `unknown`; `receptions`: the same for received messages. `results`: results of deliveries, per recipient. `postures`: `message`,
     `in`, `out` -> posture. `recipients`: posture -> recipients. `clear_*`: names of mail in clear; `_in`: as senders, `_out`: as
     recipients. `failures`: `direction class` with sample reasons. `flags`: contradictions, late lines and the like. `moments`: receptions
-    (messages) and deliveries over time, in steps of `step_s`.
+    (messages) and deliveries over time, in steps of `step_s`. `audit`: what was expected to go under TLS, if there are lists. `period`: the
+    part of the time told of, in words; empty: all.
     """
 
     files: list[str]
@@ -126,6 +128,8 @@ class Report(msgspec.Struct, kw_only=True, frozen=True):
     unrecognised_shapes: int
     moments: list[Moment] = []
     step_s: int = 3600
+    audit: Audit | None = None
+    period: str = ""
 
 
 class _Timeline:
@@ -199,8 +203,10 @@ class Tally(JsonLines):
 
     interleaved = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, audit: bool = False, since_s: int | None = None, until_s: int | None = None) -> None:
         super().__init__()
+        self.audit = Audit() if audit else None
+        self._since_s, self._until_s = since_s, until_s
         self.records: dict[str, int] = {}
         self.connections, self.evidence, self.undecided = _Grid(), _Grid(), _Grid()
         self.receptions, self.deliveries, self.deliveries_clear = _Grid(), _Grid(), _Grid()
@@ -248,7 +254,11 @@ class Tally(JsonLines):
         return (ahead, ahead) if span is None else (span[0], max(span[1], ahead))
 
     def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
-        """Count a record."""
+        """Count a record of the period."""
+        if (self._since_s is not None and time_s < self._since_s) or (self._until_s is not None and time_s >= self._until_s):
+            return
+        if self.audit is not None:
+            self.audit.add(kind, record)
         self.records[kind] = self.records.get(kind, 0) + 1
         match kind:
             case "connection":
@@ -334,10 +344,16 @@ def report(
     top: int = 20,
     stdin: BinaryIO | None = None,
     progress: Progress | None = None,
+    since_s: int | None = None,
+    until_s: int | None = None,
 ) -> Report:
-    """Sum log files up; `top`: how many domains, peers and ciphers are named. Raises as `scan.Pass.read`."""
-    tally = Tally()
-    reading = Pass(settings or ScanSettings(), tally, hold=False)
+    """Sum log files up; `top`: how many domains, peers and ciphers are named; `since_s`, `until_s`: of records, the latter not included.
+
+    Raises as `scan.Pass.read`.
+    """
+    settings = settings or ScanSettings()
+    tally = Tally(audit=settings.require_tls is not None, since_s=since_s, until_s=until_s)
+    reading = Pass(settings, tally, hold=False)
     for _ in reading.read(paths, stdin=stdin, progress=progress):
         pass
     pipeline = reading.pipeline
@@ -386,7 +402,18 @@ def report(
         unrecognised_shapes=len(shapes),
         moments=tally.timeline.moments(),
         step_s=tally.timeline.step_s,
+        audit=tally.audit,
+        period=_period(since_s, until_s),
     )
+
+
+def _period(since_s: int | None, until_s: int | None) -> str:
+    words = [
+        f"{word} {iso(time_s).replace('T', ' ').rstrip('Z')} UTC"
+        for word, time_s in (("from", since_s), ("until", until_s))
+        if time_s is not None
+    ]
+    return " ".join(words)
 
 
 def _appliance(state: Appliance, span: tuple[int, int] | None) -> AppliancePart:
@@ -411,21 +438,36 @@ def run(
     stdin: BinaryIO | None = None,
     html: Path | None = None,
     png: Path | None = None,
+    csv: Path | None = None,
+    since_s: int | None = None,
+    until_s: int | None = None,
     **options: Unpack[ScanOptions],
 ) -> int:
-    """The command: the report as tables to `out`, progress to `console`. `html`: one page into this file instead; `png`: a picture beside.
+    """The command: the report as tables to `out`, progress to `console`; or into files.
 
+    `html`: one page; `png`: a picture; `csv`: with lists of where TLS is expected their tables, as CSV-partners.csv and CSV-exceptions.csv.
     Raises ChartsMissing (for `png` without the extra), OSError.
     """
     from esa_tls.offline.report_html import page, picture  # noqa: PLC0415 (both are made on top of this module)
     from esa_tls.offline.report_tables import render  # noqa: PLC0415
 
     with bar_on(console) as bar:
-        told = report(files, settings=ScanSettings(**options), top=top, stdin=stdin, progress=None if bar is None else bar.show)
+        told = report(
+            files,
+            settings=ScanSettings(**options),
+            top=top,
+            stdin=stdin,
+            progress=None if bar is None else bar.show,
+            since_s=since_s,
+            until_s=until_s,
+        )
+    if csv is not None and told.audit is not None:
+        csv.with_name(f"{csv.name}-partners.csv").write_text(partners_csv(told.audit.rows()), encoding="utf-8", newline="")
+        csv.with_name(f"{csv.name}-exceptions.csv").write_text(breaches_csv(told.audit.breaches), encoding="utf-8", newline="")
     if html is not None:
         html.write_text(page(told), encoding="utf-8")
     if png is not None:
         png.write_bytes(picture(told))
-    if html is None and png is None:
+    if html is None and png is None and csv is None:
         put(out, render(told))
     return 0

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from esa_tls.offline.audit import Audit, PartnerRow
 from esa_tls.offline.explain_words import ENDS, EVIDENCE, FAILURES, POSTURES, RESULTS, counted
 from esa_tls.offline.report import Count, Ranking, Report, Table
 
@@ -63,6 +64,8 @@ def headline(report: Report) -> Cell | None:
 
 def sections(report: Report) -> Iterator[Section]:
     """Every table that has a row."""
+    if report.audit is not None:
+        yield from _compliance(report.audit)
     yield from _numbers("Mail received", report.receptions, FLOWS, CLEAR_ORDER, "messages, by mail flow")
     yield from _numbers("Mail delivered", report.deliveries_clear, FLOWS, CLEAR_ORDER, "deliveries, by mail flow")
     yield from _numbers("TLS of those deliveries", report.deliveries, FLOWS, OUTCOME_ORDER, "deliveries, by mail flow")
@@ -104,10 +107,62 @@ def sections(report: Report) -> Iterator[Section]:
         )
 
 
+def _ciphers(row: PartnerRow) -> str:
+    """The one used most, and how many others."""
+    if not row.ciphers:
+        return ""
+    return row.ciphers[0][0] + (f" and {counted(len(row.ciphers) - 1, 'other')}" if len(row.ciphers) > 1 else "")
+
+
+SHOWN_BREACHES = 200
+"""Exceptions in the tables; CSV has them all."""
+
+
+def _compliance(audit: Audit) -> Iterator[Section]:
+    columns = ("partner", "direction", "mails", "under TLS", "in clear text", "not known", "share under TLS", "weakest protocol", "ciphers")
+    rows = [
+        (
+            Cell(row.partner),
+            Cell(WAYS[row.direction]),
+            Cell(f"{row.total:,}"),
+            Cell(f"{row.tls:,}", "tls" if row.tls else "nothing"),
+            Cell(f"{row.clear:,}", "clear" if row.clear else "nothing"),
+            Cell(f"{row.unknown:,}", "unknown" if row.unknown else "nothing"),
+            Cell(f"{row.tls / row.total:.1%}"),
+            Cell(row.floor),
+            Cell(_ciphers(row)),
+        )
+        for row in audit.rows()
+    ]
+    note = "" if rows else "no mail that the lists are about"
+    yield Section("Where TLS is expected", columns, ("mails", "under TLS", "in clear text", "not known", "share under TLS"), rows, note)
+    shown = audit.breaches[:SHOWN_BREACHES]
+    if not shown:
+        return
+    more = len(audit.breaches) + audit.more_breaches - len(shown)
+    breaches = [
+        (
+            Cell(one.time.replace("T", " ").rstrip("Z")),
+            Cell(one.partners),
+            Cell(f"MID {one.mid}"),
+            Cell(one.connection),
+            Cell(one.peer),
+            Cell(f"{one.sender} -> {one.recipients}"),
+            Cell(HEADS[one.clear], one.clear),
+            Cell(EVIDENCE.get(one.evidence, one.evidence)),
+            Cell(one.reason or FAILURES.get(one.failure_class, one.failure_class)),
+        )
+        for one in shown
+    ]
+    columns = ("time (UTC)", "partner", "message", "connection", "peer", "mail", "went", "because", "failure")
+    yield Section("Exceptions", columns, (), breaches, f"and {more:,} more" if more else "")
+
+
 def title(report: Report) -> str:
     """What was read."""
     files = f"{report.files[0]}" if len(report.files) == 1 else f"{report.files[0]} and {counted(len(report.files) - 1, 'file')} more"
-    return f"{files}: {counted(report.lines, 'line')}, {_size(report.bytes)}"
+    read = f"{files}: {counted(report.lines, 'line')}, {_size(report.bytes)}"
+    return f"{read}, records {report.period}" if report.period else read
 
 
 def appliances(report: Report) -> Section:

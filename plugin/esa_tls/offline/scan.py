@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from esa_tls.config import RequireTls
 from esa_tls.core.batch import Batch, Origin, Row, Run
 from esa_tls.core.encode import JsonLines
 from esa_tls.core.pipeline import CoreSettings, Pipeline
@@ -35,6 +36,7 @@ from esa_tls.core.state import DictState
 from esa_tls.errors import ConfigError
 from esa_tls.offline.files import GZIP_MAGIC, ZSTD_MAGIC, CutLine, open_lines
 from esa_tls.offline.terminal import Reading, bar_on, is_terminal
+from esa_tls.runtime.expected import partners_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +45,9 @@ STDIN = "-"
 
 BATCH_LINES = 2_000
 """Lines fed at a time; records come out after each batch."""
+
+STATE_BATCHES = 32
+"""After so many batches what changed is written to the state, which a scan has only to keep few entries as objects."""
 
 CACHE_ENTRIES = 50_000
 """Open connections and as many messages kept as objects; the others wait as bytes. Changes speed, not records."""
@@ -57,7 +62,7 @@ class ScanSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `appliance`: the name for all lines. `timezone`: of stamps without an offset. `year`: of the first stamp, where stamps carry none.
     `lossy`: lines may be missing or late; False leaves it to the form of the lines (those with a syslog prefix are).
-    `reorder_window_s`: None = 2 s for lossy lines, else 0. `records`: the kinds wanted.
+    `reorder_window_s`: None = 2 s for lossy lines, else 0. `records`: the kinds wanted. `require_tls`: where TLS is expected.
     """
 
     appliance: str | None = None
@@ -66,6 +71,7 @@ class ScanSettings(msgspec.Struct, frozen=True, kw_only=True):
     lossy: bool = False
     reorder_window_s: float | None = None
     records: frozenset[str] = frozenset(KINDS)
+    require_tls: RequireTls | None = None
 
 
 class ScanOptions(TypedDict, total=False):
@@ -77,6 +83,7 @@ class ScanOptions(TypedDict, total=False):
     lossy: bool
     reorder_window_s: float | None
     records: frozenset[str]
+    require_tls: RequireTls | None
 
 
 class WantedRows(JsonLines):
@@ -95,6 +102,8 @@ class WantedRows(JsonLines):
 class WantedSummaries(WantedRows):
     """The same without `line` records."""
 
+    wants_lines = False
+
     def lines(self, leaving: object) -> None:
         """Nothing."""
 
@@ -111,7 +120,9 @@ class Pass:
         self.state = DictState()
         self.lines = 0
         self.read_bytes = 0
+        self._batches = 0
         self._zone = ZoneInfo(settings.timezone)
+        lists = settings.require_tls
         core = CoreSettings(
             appliance_name=settings.appliance,
             appliance_from=("syslog:host", "fluent_tag"),
@@ -122,6 +133,8 @@ class Pass:
             late_batches=False,
             cache_entries=CACHE_ENTRIES,
             year_reference_s=None if settings.year is None else _year_reference_s(settings.year, self._zone),
+            partners=() if lists is None else partners_of(lists),
+            expected_groups=() if lists is None else tuple(lists.sender_groups),
         )
         self.pipeline = Pipeline(core, self.state, encodings=())
         self.pipeline.encoders = [encoder]
@@ -171,7 +184,8 @@ class Pass:
         self.pipeline.now_s = reference_s
         with collector_off():
             self.pipeline.feed(Batch(_runs(origin, lines), session=1, received_s=time.time()), now_s=reference_s)
-            return self._sealed()
+            self._batches += 1
+            return self.pipeline.rows() if self._batches % STATE_BATCHES else self._sealed()
 
     def _sealed(self) -> list[Row]:
         sealed = self.pipeline.seal()

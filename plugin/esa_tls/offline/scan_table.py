@@ -62,11 +62,12 @@ class Records(JsonLines):
     def __init__(self, kinds: frozenset[str]) -> None:
         super().__init__()
         self.kinds = kinds
+        self.wants_lines = "line" in kinds
         self.taken: list[dict[str, Any]] = []
 
     def lines(self, leaving: Sequence[Leaving]) -> None:
         """Take `line` records."""
-        if "line" in self.kinds:
+        if self.wants_lines:
             self.taken += [line_dict(*one) for one in leaving]
 
     def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:

@@ -406,7 +406,7 @@ class Leg(_message.Message):
     def __init__(self, connection_id: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., icid: _Optional[int] = ..., dcid: _Optional[int] = ..., tls: _Optional[_Union[Tls, _Mapping]] = ..., network_direction: _Optional[_Union[NetworkDirection, str]] = ..., ecs_tls: _Optional[_Union[EcsTls, _Mapping]] = ...) -> None: ...
 
 class Tls(_message.Message):
-    __slots__ = ("outcome", "evidence", "in_clear", "required", "failure_class", "failure_reason", "broken", "protocol", "cipher", "verified", "dane")
+    __slots__ = ("outcome", "evidence", "in_clear", "required", "failure_class", "failure_reason", "broken", "protocol", "cipher", "verified", "dane", "expected", "partners")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     IN_CLEAR_FIELD_NUMBER: _ClassVar[int]
@@ -418,6 +418,8 @@ class Tls(_message.Message):
     CIPHER_FIELD_NUMBER: _ClassVar[int]
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
     DANE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    PARTNERS_FIELD_NUMBER: _ClassVar[int]
     outcome: TlsOutcome
     evidence: Evidence
     in_clear: bool
@@ -429,7 +431,9 @@ class Tls(_message.Message):
     cipher: str
     verified: bool
     dane: str
-    def __init__(self, outcome: _Optional[_Union[TlsOutcome, str]] = ..., evidence: _Optional[_Union[Evidence, str]] = ..., in_clear: _Optional[bool] = ..., required: _Optional[bool] = ..., failure_class: _Optional[_Union[FailureClass, str]] = ..., failure_reason: _Optional[str] = ..., broken: _Optional[bool] = ..., protocol: _Optional[str] = ..., cipher: _Optional[str] = ..., verified: _Optional[bool] = ..., dane: _Optional[str] = ...) -> None: ...
+    expected: bool
+    partners: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, outcome: _Optional[_Union[TlsOutcome, str]] = ..., evidence: _Optional[_Union[Evidence, str]] = ..., in_clear: _Optional[bool] = ..., required: _Optional[bool] = ..., failure_class: _Optional[_Union[FailureClass, str]] = ..., failure_reason: _Optional[str] = ..., broken: _Optional[bool] = ..., protocol: _Optional[str] = ..., cipher: _Optional[str] = ..., verified: _Optional[bool] = ..., dane: _Optional[str] = ..., expected: _Optional[bool] = ..., partners: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EcsTls(_message.Message):
     __slots__ = ("established", "version_protocol", "version", "cipher", "client_common_name", "server_common_name")
@@ -618,7 +622,7 @@ class Delivery(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., leg: _Optional[_Union[Leg, _Mapping]] = ..., mid: _Optional[int] = ..., rids: _Optional[_Iterable[int]] = ..., delivery: _Optional[_Union[DeliveryDetails, _Mapping]] = ..., mail: _Optional[_Union[Mail, _Mapping]] = ..., source: _Optional[_Union[Endpoint, _Mapping]] = ..., destination: _Optional[_Union[Endpoint, _Mapping]] = ..., mail_flow: _Optional[_Union[MailFlow, str]] = ..., posture_in: _Optional[_Union[Posture, str]] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("header", "mid", "posture", "posture_in", "posture_out", "clear_recipient_count", "clear_domains", "mail_flow", "size_bytes", "mail_policy", "end", "end_reason", "parent_mid", "child_mids", "child_kind", "reception", "deliveries", "delivery_count", "recipients", "recipient_count", "mail")
+    __slots__ = ("header", "mid", "posture", "posture_in", "posture_out", "clear_recipient_count", "clear_domains", "mail_flow", "size_bytes", "mail_policy", "end", "end_reason", "parent_mid", "child_mids", "child_kind", "reception", "deliveries", "delivery_count", "recipients", "recipient_count", "mail", "tls_expected", "tls_partners")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     MID_FIELD_NUMBER: _ClassVar[int]
     POSTURE_FIELD_NUMBER: _ClassVar[int]
@@ -640,6 +644,8 @@ class Message(_message.Message):
     RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
     RECIPIENT_COUNT_FIELD_NUMBER: _ClassVar[int]
     MAIL_FIELD_NUMBER: _ClassVar[int]
+    TLS_EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    TLS_PARTNERS_FIELD_NUMBER: _ClassVar[int]
     header: Header
     mid: int
     posture: Posture
@@ -661,7 +667,9 @@ class Message(_message.Message):
     recipients: _containers.RepeatedCompositeFieldContainer[Recipient]
     recipient_count: int
     mail: Mail
-    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., mid: _Optional[int] = ..., posture: _Optional[_Union[Posture, str]] = ..., posture_in: _Optional[_Union[Posture, str]] = ..., posture_out: _Optional[_Union[Posture, str]] = ..., clear_recipient_count: _Optional[int] = ..., clear_domains: _Optional[_Iterable[str]] = ..., mail_flow: _Optional[_Union[MailFlow, str]] = ..., size_bytes: _Optional[int] = ..., mail_policy: _Optional[str] = ..., end: _Optional[_Union[MessageEnd, str]] = ..., end_reason: _Optional[str] = ..., parent_mid: _Optional[int] = ..., child_mids: _Optional[_Iterable[int]] = ..., child_kind: _Optional[_Union[ChildKind, str]] = ..., reception: _Optional[_Union[Reception, _Mapping]] = ..., deliveries: _Optional[_Iterable[_Union[MessageDelivery, _Mapping]]] = ..., delivery_count: _Optional[int] = ..., recipients: _Optional[_Iterable[_Union[Recipient, _Mapping]]] = ..., recipient_count: _Optional[int] = ..., mail: _Optional[_Union[Mail, _Mapping]] = ...) -> None: ...
+    tls_expected: bool
+    tls_partners: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., mid: _Optional[int] = ..., posture: _Optional[_Union[Posture, str]] = ..., posture_in: _Optional[_Union[Posture, str]] = ..., posture_out: _Optional[_Union[Posture, str]] = ..., clear_recipient_count: _Optional[int] = ..., clear_domains: _Optional[_Iterable[str]] = ..., mail_flow: _Optional[_Union[MailFlow, str]] = ..., size_bytes: _Optional[int] = ..., mail_policy: _Optional[str] = ..., end: _Optional[_Union[MessageEnd, str]] = ..., end_reason: _Optional[str] = ..., parent_mid: _Optional[int] = ..., child_mids: _Optional[_Iterable[int]] = ..., child_kind: _Optional[_Union[ChildKind, str]] = ..., reception: _Optional[_Union[Reception, _Mapping]] = ..., deliveries: _Optional[_Iterable[_Union[MessageDelivery, _Mapping]]] = ..., delivery_count: _Optional[int] = ..., recipients: _Optional[_Iterable[_Union[Recipient, _Mapping]]] = ..., recipient_count: _Optional[int] = ..., mail: _Optional[_Union[Mail, _Mapping]] = ..., tls_expected: _Optional[bool] = ..., tls_partners: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reception(_message.Message):
     __slots__ = ("connection_id", "icid", "tls", "peer", "sender_group")
