@@ -76,7 +76,7 @@ SIGMA := tests/peers/sigma/requirements
 lock:
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --quiet --output-file requirements.lock $(LOCK_ARGS)
-	@$(BIN)/uv pip compile pyproject.toml --extra charts --universal --python-version 3.12 --generate-hashes --constraint requirements.lock \
+	@$(BIN)/uv pip compile pyproject.toml --extra charts --extra kafka --universal --python-version 3.12 --generate-hashes --constraint requirements.lock \
 	    --custom-compile-command "make lock" --quiet --output-file deploy/container/requirements.lock
 	@$(BIN)/uv pip compile $(SIGMA).in --universal --python-version 3.11 --generate-hashes \
 	    --custom-compile-command "make lock" --quiet --output-file $(SIGMA).txt $(LOCK_ARGS)

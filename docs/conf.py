@@ -7,6 +7,7 @@ from pathlib import Path
 
 from esa_tls import __version__, reference, telemetry
 from esa_tls.core.fields import FIELDS
+from esa_tls.wire.splunk_cim import CIM
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -35,5 +36,6 @@ for _name, _text in {
     "records.md": reference.records_reference(FIELDS),
     "rules.md": rule_page.rule_page(ROOT / "deploy" / "rules"),
     "alerts.md": rule_page.alert_page(ROOT / "deploy" / "rules"),
+    "splunk_cim.md": reference.cim_reference(CIM),
 }.items():
     (_generated / _name).write_text(_text, encoding="utf-8")

@@ -195,11 +195,17 @@ def config_reference(style: str) -> None:
 @click.option("--apply", "url", metavar="URL", help="Put it into the store there (http:// or https://) instead of printing it.")
 @click.option("--lifecycle", metavar="NAME", help="Who deletes old records: ilm, data-stream (Elasticsearch), ism (OpenSearch) or none.")
 @click.option(
-    "--retention-days", type=click.IntRange(min=1), metavar="N", help="How long records are kept at least; 90 for the search stores."
+    "--retention-days",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How long records are kept at least; 90 for the search stores, 7 for Kafka.",
 )
 @click.option("--shards", type=click.IntRange(min=1), metavar="N", help="Primary shards of an index; without it as the store has it.")
 @click.option("--replicas", type=click.IntRange(min=0), metavar="N", help="Copies of each shard; without it as the store has it.")
 @click.option("--store-version", metavar="X.Y", help="For this version of the store; without it what --apply finds, else the newest.")
+@click.option("--topic", metavar="NAME", help="Kafka: the sink's `topic`, also with {kind} in it; esa-tls.")
+@click.option("--partitions", type=click.IntRange(min=1), metavar="N", help="Kafka: partitions of a topic; 6.")
+@click.option("--replication-factor", type=click.IntRange(min=1), metavar="N", help="Kafka: copies of each partition; 3.")
 @click.option("--tls", is_flag=True, help="Speak TLS, and trust the system's authorities; an address with https:// says the same.")
 @click.option("--ca-file", metavar="FILE", help="PEM file of the authorities that may have signed the store's certificate.")
 @click.option("--server-name", metavar="NAME", help="The name its certificate has to carry, if that is not the host.")
@@ -219,7 +225,7 @@ def config_reference(style: str) -> None:
     help="File with the user's password; else the environment variable ESA_TLS_PASSWORD.",
 )
 def templates(store: str, *, url: str | None, **options: Any) -> int:
-    """Print what a STORE (elasticsearch, opensearch) has to be told before records come, or put it in; exit 1 if a part cannot be."""
+    """Print what a STORE (elasticsearch, opensearch, kafka) must be told before records come, or put it in; exit 1 if a part cannot be."""
     from esa_tls import templates as preparing
 
     wanted = preparing.Wanted(**{name: options[name] for name in preparing.Wanted.__struct_fields__})

@@ -21,6 +21,7 @@ from esa_tls.config import (
     FluentSecurity,
     FluentUpstream,
     Journal,
+    KafkaSasl,
     ListenTls,
     RequiredPartner,
     RequireTls,
@@ -84,6 +85,7 @@ def sections() -> list[tuple[str, type[msgspec.Struct]]]:
         ("`tls` of sinks", ClientTls),
         ("`security` of a fluent source", FluentSecurity),
         ("`upstreams` of a fluent sink", FluentUpstream),
+        ("`sasl` of a kafka sink", KafkaSasl),
     ]
 
 
@@ -159,6 +161,39 @@ class RecordField(Protocol):
     @property
     def meaning(self) -> str:
         """One sentence."""
+
+
+class CimName(Protocol):
+    """One name of Splunk's data models: the records that have it, its meaning, and the fields it is taken from or its value."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """Kinds of records."""
+
+    @property
+    def meaning(self) -> str:
+        """A few words."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Fields; the first that a record has."""
+
+    @property
+    def value(self) -> str | None:
+        """The same for all records."""
+
+
+def cim_reference(names: Iterable[CimName]) -> str:
+    """Splunk's names as a markdown table."""
+    rows = ["| name | in | meaning | from |", "| --- | --- | --- | --- |"]
+    for one in names:
+        origin = f"`{one.value}`" if one.value is not None else ", ".join(f"`{path}`" for path in one.paths) or "worked out"
+        rows.append(f"| `{one.name}` | {' '.join(one.kinds)} | {one.meaning} | {origin} |")
+    return "\n".join(rows) + "\n"
 
 
 def records_reference(fields: Iterable[RecordField]) -> str:

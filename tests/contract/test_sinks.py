@@ -23,6 +23,11 @@ from tests.contract.bulk_receiver import BulkReceiver, BulkRequest
 from tests.contract.bulk_receiver import Reply as BulkReply
 from tests.contract.delivery_fakes import FakeOutbox, Ledger, dispatcher, ids_in, record, run_dry
 from tests.contract.forward_receiver import ACK, CLOSE, ForwardReceiver
+from tests.contract.hec_stub import TOKEN, HecStub, told
+from tests.contract.http_receiver import OK as TAKEN
+from tests.contract.http_receiver import HttpReceiver, Posted
+from tests.contract.http_receiver import Reply as HttpReply
+from tests.contract.kafka_fakes import NOT_ENOUGH_REPLICAS, FakeBroker
 from tests.contract.otlp_receiver import TAKE, OtlpReceiver, Reply
 
 from esa_tls.core.batch import Row, Sealed
@@ -32,9 +37,14 @@ from esa_tls.runtime.journal import DeadLetter, Journal
 from esa_tls.sinks.elasticsearch import ElasticsearchSink
 from esa_tls.sinks.elasticsearch_nodes import Nodes
 from esa_tls.sinks.fluent import FluentSink
+from esa_tls.sinks.http_post import Poster
 from esa_tls.sinks.jsonl import JsonlSink, Syscalls
+from esa_tls.sinks.kafka import KafkaSink
 from esa_tls.sinks.otlp import OtlpSink, make_client
+from esa_tls.sinks.splunk_hec import SplunkHecSink
+from esa_tls.sinks.webhook import WebhookSink
 from esa_tls.telemetry import SINK_DEAD_LETTERED, SINK_REJECTED, SINK_RETRIES, SINK_SENT, Counters
+from esa_tls.wire.kafka import topics_of
 
 
 class Store(Protocol):
@@ -212,6 +222,119 @@ class BulkStore:
         self.receiver.release = None
 
 
+class KafkaStore:
+    """A broker in memory; failing = it has not enough replicas. What is refused for good is too large."""
+
+    encoding = "json"
+    exactly_once = False
+    poison_pad = 70_000
+
+    def __init__(self) -> None:
+        self.failing: Callable[[], bool] = lambda: False
+        self.broker = FakeBroker(max_message_bytes=65536)
+        self.broker.judge = lambda _: NOT_ENOUGH_REPLICAS if self.failing() else None
+
+    def sink(self) -> Sink:
+        return KafkaSink(self.broker.make, topics_of("esa-tls"), name="sink")
+
+    def numbers(self) -> list[int]:
+        return [number for sent in self.broker.taken for number in ids_in("json", sent.value + b"\n")]
+
+    def hold(self) -> None:
+        self.broker.waiting.clear()
+        self.broker.open.clear()
+
+    async def held(self) -> None:
+        assert await asyncio.to_thread(self.broker.waiting.wait, 20)
+
+    def let_go(self) -> None:
+        self.broker.open.set()
+
+
+class _HttpStore:
+    """A web server that records are posted to."""
+
+    encoding = "json"
+    exactly_once = False
+    poison_pad: int | None = 70_000
+
+    def __init__(self) -> None:
+        self.failing: Callable[[], bool] = lambda: False
+        self.receiver = HttpReceiver()
+
+    def hold(self) -> None:
+        self.receiver.release = asyncio.Event()
+
+    async def held(self) -> None:
+        await self.receiver.until_waiting(1)
+
+    def let_go(self) -> None:
+        assert self.receiver.release is not None
+        self.receiver.release.set()
+        self.receiver.release = None
+
+
+class WebhookStore(_HttpStore):
+    """Takes JSON arrays; failing = 503. What is refused for good is too large for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[int] = []
+        self.receiver.answer = self._answer
+
+    def _answer(self, posted: Posted) -> HttpReply:
+        if self.failing():
+            return HttpReply(503)
+        records = msgspec.json.decode(posted.body, type=list[msgspec.Raw])
+        if any(len(record) > 65536 for record in map(bytes, records)):
+            return HttpReply(413)
+        self.taken += [number for record in map(bytes, records) for number in ids_in("json", record + b"\n")]
+        return TAKEN
+
+    def sink(self) -> Sink:
+        return WebhookSink(Poster(timeout_s=20.0), self.receiver.url, name="sink")
+
+    def numbers(self) -> list[int]:
+        return self.taken
+
+
+class SplunkStore(_HttpStore):
+    """Splunk's collector, with acknowledgements; failing = it is busy, or asked for acknowledgements has none yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stub = HecStub(max_bytes=65536, before=lambda _: told(503, 9, "Server is busy") if self.failing() else None)
+        self.receiver.answer = self.stub.answer
+
+    def sink(self) -> Sink:
+        return SplunkHecSink(Poster(timeout_s=20.0), [self.receiver.url], TOKEN, name="sink", max_request_bytes=100_000)
+
+    def numbers(self) -> list[int]:
+        return [int(event["event"]["event"]["id"].removeprefix("id-")) for event in self.stub.events]
+
+
+@asynccontextmanager
+async def kafka_store(_: Path) -> AsyncIterator[Store]:
+    """A `KafkaStore`."""
+    yield KafkaStore()
+
+
+@asynccontextmanager
+async def webhook_store(_: Path) -> AsyncIterator[Store]:
+    """A `WebhookStore` with its server running."""
+    store = WebhookStore()
+    async with store.receiver:
+        yield store
+
+
+@asynccontextmanager
+async def splunk_store(_: Path) -> AsyncIterator[Store]:
+    """A `SplunkStore` with its server running."""
+    store = SplunkStore()
+    async with store.receiver:
+        yield store
+
+
 @asynccontextmanager
 async def file_store(folder: Path) -> AsyncIterator[Store]:
     """A `FileStore`."""
@@ -252,6 +375,9 @@ STORES = {
     "otlp": otlp_grpc_store,
     "otlp http": otlp_http_store,
     "elasticsearch": bulk_store,
+    "kafka": kafka_store,
+    "webhook": webhook_store,
+    "splunk_hec": splunk_store,
 }
 """By the sink's module, and the way if there are several."""
 
@@ -336,7 +462,7 @@ async def test_a_shutdown_in_the_middle_of_a_send_loses_nothing(store: Store) ->
     left = [task for task in asyncio.all_tasks() - tasks_before if not any(mark in repr(task) for mark in RECEIVERS_TASKS)]
     assert left == []
     for thread in threading.enumerate():
-        if thread.name.startswith("jsonl-"):  # told to end
+        if thread.name.startswith(("jsonl-", "kafka-")):  # told to end
             await asyncio.to_thread(thread.join, 10)
             assert not thread.is_alive()
 

@@ -184,12 +184,12 @@ LOGQL = NodePeers("logql")
 SCHEMAS = NodePeers("schemas")
 NODE = NodePeers("node")
 OPENSEARCH = MavenPeer("opensearch")
+KAFKA = MavenPeer("kafka")
 OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 SIGMA = PythonPeer("sigma")
 VICTORIA_LOGS = GoPeer("victorialogs", ("github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",))
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS, SCHEMAS)
-
+ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, KAFKA, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS, SCHEMAS)
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
     """What `make` makes of these files in the folder that it is given, or made of them before."""

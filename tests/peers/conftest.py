@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.sidecar import Sidecars
@@ -12,6 +13,7 @@ from tests.peers.listing import missing, peer
 from tests.peers.programs import Programs
 from tests.peers.querying import VictoriaLogs
 from tests.peers.searching import OpenSearch
+from tests.peers.streaming import Kafka
 
 __all__ = ["missing", "peer", "pytest_configure"]
 
@@ -209,3 +211,36 @@ def prometheus() -> Path:
         missing(listing.PROMETHEUS, why="it cannot be had by apt-get as root")
     peer(listing.PROMETHEUS, listing.version_of(program, "--version").split()[2])
     return program
+
+
+@pytest.fixture(scope="session")
+def kafka_built() -> building.Built:
+    """What a `Kafka` of a test's own is started from."""
+    made = building.built(building.KAFKA, listing.KAFKA)
+    peer(listing.KAFKA, made.versions["kafka_2.13"])
+    return made
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_built: building.Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A node that all tests of this run share: each takes topics of its own, and nobody ends it."""
+    node = Kafka(kafka_built, tmp_path_factory.mktemp("kafka"))
+    try:
+        yield node.start()
+        node.end()
+    finally:
+        node.make_sure_it_is_gone()
+
+
+@pytest.fixture
+def kafka_node(kafka_built: building.Built, tmp_path: Path) -> Iterator[Callable[..., Kafka]]:
+    """Makes nodes of a test's own, not started yet: to be killed, started again, with listeners and settings."""
+    nodes: list[Kafka] = []
+
+    def make(**options: Any) -> Kafka:
+        nodes.append(Kafka(kafka_built, tmp_path / f"kafka-{len(nodes)}", **options))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.make_sure_it_is_gone()

@@ -37,6 +37,7 @@ GRPCURL = "grpcurl"
 OPENSEARCH = "OpenSearch"
 OPENSEARCH_3 = "OpenSearch 3"
 """Wants a Java that not every system has, so it is none of `PEERS`."""
+KAFKA = "Apache Kafka"
 COMPOSE = "compose-go"
 BUILDKIT = "BuildKit's Dockerfile linter"
 KUSTOMIZE = "kustomize"
@@ -57,6 +58,7 @@ PEERS = (
     OTLP_PYTHON,
     GRPCURL,
     OPENSEARCH,
+    KAFKA,
     COMPOSE,
     BUILDKIT,
     KUSTOMIZE,

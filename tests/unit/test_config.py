@@ -141,7 +141,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(text: str, told: s
         ("sources: [x]", "sources[0]: expected keys and values, got text"),
         ("sources: [{listen: '127.0.0.1:1'}]", "sources[0]: needs a `type`: one of fluent"),
         ("sources: [{type: flunt}]", "sources[0].type: unknown type 'flunt'; known are fluent"),
-        ("sinks: [{type: kafka}]", "sinks[0].type: unknown type 'kafka'; known are jsonl, fluent"),
+        ("sinks: [{type: kafke}]", "sinks[0].type: unknown type 'kafke'; known are jsonl, fluent"),
         ("sinks: [{type: fluent}]", "sinks[0]: needs the key 'upstreams'"),
         (
             "sinks: [{type: jsonl, records: [line, lines]}]",

@@ -152,6 +152,7 @@ def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
         ("records", "records"),
         ("rules", "rules"),
         ("rules", "alerts"),
+        ("splunk", "splunk_cim"),
         ("commands", None),
     ],
 )

@@ -63,10 +63,15 @@ ROWS = {
     "E6": "whatever stands in a line",
     "E7": "no template, no index made by itself",
     "E9": "the block of a full disk",
+    # Kafka, producing
+    "K1": "order and partition are those of Kafka's own producer",
+    "K2": "killed between send and report",
+    "K3": "a broker restarts, a leader changes, there are too few replicas",
+    "K4": "a line of two megabytes",
 }
 """F18 (Fluent Bit, Fluentd) and E8 (Elasticsearch) want containers and are not among them: they cannot be had where these tests run."""
 
-_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[EFOS]\d+_)+)", re.MULTILINE)
+_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[EFKOS]\d+_)+)", re.MULTILINE)
 
 
 def rows_tested() -> set[str]:

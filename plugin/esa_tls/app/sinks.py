@@ -1,6 +1,16 @@
 """From a sink's setting to the sink."""
 
-from esa_tls.config import ElasticsearchSink, FluentSink, FluentUpstream, JsonlSink, OtlpSink, listen_address
+from esa_tls.config import (
+    ElasticsearchSink,
+    FluentSink,
+    FluentUpstream,
+    JsonlSink,
+    KafkaSink,
+    OtlpSink,
+    SplunkHecSink,
+    WebhookSink,
+    listen_address,
+)
 from esa_tls.config import Sink as SinkSettings
 from esa_tls.runtime.dispatch import Sink
 from esa_tls.runtime.streams import own_hostname
@@ -9,12 +19,19 @@ from esa_tls.sinks.elasticsearch import ElasticsearchSink as BulkClient
 from esa_tls.sinks.elasticsearch_nodes import Nodes, authorization
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
 from esa_tls.sinks.fluent_upstreams import Receiver
+from esa_tls.sinks.http_post import Poster
 from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
+from esa_tls.sinks.kafka import KafkaSink as KafkaProducer
+from esa_tls.sinks.kafka import client_maker, client_properties, tls_properties
 from esa_tls.sinks.otlp import Client as OtlpTransport
 from esa_tls.sinks.otlp import OtlpSink as OtlpClient
 from esa_tls.sinks.otlp import make_client
+from esa_tls.sinks.splunk_hec import SplunkHecSink as SplunkHecClient
+from esa_tls.sinks.webhook import WebhookSink as WebhookClient
 from esa_tls.telemetry import Counters
 from esa_tls.wire.fluent_handshake import ClientCredentials
+from esa_tls.wire.kafka import topics_of
+from esa_tls.wire.splunk_hec import EventSettings
 
 
 def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
@@ -67,6 +84,35 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
                 require_template=settings.require_template,
                 counters=counters,
             )
+        case KafkaSink():
+            return _kafka(settings, classes, counters)
+        case SplunkHecSink():
+            return SplunkHecClient(
+                _poster(settings, counters, cookies=True),
+                settings.endpoints,
+                settings.token.reveal(),
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=kinds,
+                events=EventSettings(source=settings.source, sourcetype=settings.sourcetype, index=settings.index),
+                gzip=settings.gzip,
+                max_request_bytes=settings.max_request_bytes,
+                ack_timeout_s=settings.ack_timeout_s,
+            )
+        case WebhookSink():
+            return WebhookClient(
+                _poster(settings, counters),
+                settings.url,
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=kinds,
+                body=settings.body,
+                headers={key: value.reveal() for key, value in settings.headers.items()},
+                key=None if settings.signature_key is None else settings.signature_key.reveal().encode(),
+                gzip=settings.gzip,
+                max_request_bytes=settings.max_request_bytes,
+                max_records=settings.max_records,
+            )
 
 
 def _nodes(settings: ElasticsearchSink, counters: Counters | None) -> Nodes:
@@ -84,6 +130,51 @@ def _nodes(settings: ElasticsearchSink, counters: Counters | None) -> Nodes:
         connect_timeout_s=settings.connect_timeout_s,
         tls=None if settings.tls is None else client_contexts(settings.tls, owner=f"sink {settings.name}", counters=counters).current,
         server_name=None if settings.tls is None else settings.tls.server_name,
+    )
+
+
+def _poster(settings: SplunkHecSink | WebhookSink, counters: Counters | None, *, cookies: bool = False) -> Poster:
+    tls = settings.tls
+    return Poster(
+        timeout_s=settings.timeout_s,
+        tls=None if tls is None else client_contexts(tls, owner=f"sink {settings.name}", counters=counters).current,
+        server_name=None if tls is None else tls.server_name,
+        cookies=cookies,
+    )
+
+
+def _kafka(settings: KafkaSink, classes: tuple[str, ...], counters: Counters | None) -> KafkaProducer:
+    tls = settings.tls
+    files = None if tls is None else client_contexts(tls, owner=f"sink {settings.name}", counters=counters)
+
+    def tls_generation() -> int:
+        if files is not None:
+            files.current()  # looks at the files
+        return 0 if files is None else files.generation
+
+    properties = client_properties(
+        settings.servers,
+        compression=settings.compression,
+        max_message_bytes=settings.max_message_bytes,
+        client_id=settings.client_id,
+        tls=None if tls is None else tls_properties(ca_file=tls.ca_file, cert_file=tls.cert_file, key_file=tls.key_file, verify=tls.verify),
+        sasl=None
+        if settings.sasl is None
+        else {
+            "sasl.mechanisms": settings.sasl.mechanism,
+            **({} if settings.sasl.username is None else {"sasl.username": settings.sasl.username}),
+            **({} if settings.sasl.password is None else {"sasl.password": settings.sasl.password.reveal()}),
+        },
+        options={key: value.reveal() for key, value in settings.options.items()},
+    )
+    return KafkaProducer(
+        client_maker(properties, owner=f"sink {settings.name}"),
+        topics_of(settings.topic),
+        name=settings.name,
+        cls_wanted=classes,
+        kinds=frozenset(settings.records),
+        timeout_s=settings.timeout_s,
+        tls_generation=tls_generation,
     )
 
 

@@ -14,6 +14,7 @@ Sources and sinks are unions told apart by `type`; `app/` has one `match` over e
 from __future__ import annotations
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
+from esa_tls.config.kafka import KafkaSasl, KafkaSink
 from esa_tls.config.loading import load, load_require_tls, parse
 from esa_tls.config.own_telemetry import Telemetry, TelemetryFluent, TelemetryOtlp
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
@@ -21,6 +22,8 @@ from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Api, Appliance, Config, Journal, Web
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
 from esa_tls.config.sources import FluentSecurity, FluentSource, OtlpGrpcSource, OtlpHttpSource, Source, SyslogSource
+from esa_tls.config.splunk_hec import SplunkHecSink
+from esa_tls.config.webhook import WebhookSink
 from esa_tls.config.wording import variants
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
     "GiB",
     "Journal",
     "JsonlSink",
+    "KafkaSasl",
+    "KafkaSink",
     "KiB",
     "ListenTls",
     "MiB",
@@ -49,11 +54,13 @@ __all__ = [
     "Secret",
     "Sink",
     "Source",
+    "SplunkHecSink",
     "SyslogSource",
     "Telemetry",
     "TelemetryFluent",
     "TelemetryOtlp",
     "Web",
+    "WebhookSink",
     "listen_address",
     "load",
     "load_require_tls",

@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
+from esa_tls.config.kafka import KafkaSink, wrong_kafka
 from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Appliance, Config
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
 from esa_tls.config.sources import FluentSource, Source, SyslogSource
+from esa_tls.config.splunk_hec import SplunkHecSink, wrong_splunk_hec
+from esa_tls.config.webhook import WebhookSink, wrong_webhook
 
 _NAME_SOURCES = ("syslog:host", "otlp:host.name", "fluent_tag", "peer")
 
@@ -179,6 +182,10 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
             if first != index:
                 yield f"sinks[{index}].path", f"{sink.path!r} is written by sinks[{first}]"
             continue
+        if isinstance(sink, KafkaSink | SplunkHecSink | WebhookSink):
+            for where, reason in _wrong_in(sink):
+                yield f"sinks[{index}].{where}", reason
+            continue
         if isinstance(sink, OtlpSink) and sink.protocol == "http":
             yield from _wrong_urls(f"sinks[{index}].endpoints", sink.endpoints, tls=sink.tls is not None)
             continue
@@ -237,6 +244,16 @@ def _wrong_login(where: str, sink: ElasticsearchSink) -> Iterator[tuple[str, str
         for name in sink.headers:
             if name.lower() == "authorization":
                 yield f"{where}.headers.{name}", "api_key or username make this header"
+
+
+def _wrong_in(sink: KafkaSink | SplunkHecSink | WebhookSink) -> Iterator[tuple[str, str]]:
+    match sink:
+        case KafkaSink():
+            return wrong_kafka(sink)
+        case SplunkHecSink():
+            return wrong_splunk_hec(sink)
+        case WebhookSink():
+            return wrong_webhook(sink)
 
 
 def _wrong_telemetry(config: Config, listening: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str]]:

@@ -85,3 +85,13 @@ def listen_address(text: str) -> tuple[str, int]:
 def unix_path(text: str) -> str | None:
     """The path of `unix:PATH`; None for any other address."""
     return text.removeprefix("unix:") if text.startswith("unix:") else None
+
+
+def wrong_url(text: str, *, tls: bool, query: bool = False) -> str | None:
+    """Why a text is no URL to send to; None: it is one. `tls`: there is a `tls` setting; `query`: it may have a query."""
+    behind = r"(?:[/?][^\s#]*)?" if query else r"(?:/[^\s?#]*)?"
+    if not re.fullmatch(r"https?://[^\s/?#@]+" + behind, text):
+        return f"expected http://HOST:PORT or https://HOST:PORT, got {text!r}"
+    if tls and not text.startswith("https://"):
+        return f"there is `tls`, so expected https://..., got {text!r}"
+    return None

@@ -8,8 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
+from esa_tls.config.kafka import KafkaSink
 from esa_tls.config.parts import ClientTls, GiB, KiB, MiB, Secret
 from esa_tls.config.sink_settings import SinkName, SinkSettings
+from esa_tls.config.splunk_hec import SplunkHecSink
+from esa_tls.config.webhook import WebhookSink
 
 STANDARD_OUTPUT = "-"
 """The `path` of a jsonl sink that writes to standard output."""
@@ -98,5 +101,13 @@ class OtlpSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 10.0
 
 
-Sink = JsonlSink | FluentSink | OtlpSink | ElasticsearchSink
+Sink = (
+    JsonlSink
+    | FluentSink
+    | OtlpSink
+    | ElasticsearchSink
+    | KafkaSink
+    | SplunkHecSink
+    | WebhookSink
+)  # fmt: skip
 """All types of sinks."""

@@ -14,12 +14,12 @@ Rules of this package:
 from __future__ import annotations
 
 from esa_tls.errors import ConfigError
-from esa_tls.templates import elasticsearch, elasticsearch_apply
+from esa_tls.templates import elasticsearch, elasticsearch_apply, kafka
 from esa_tls.templates.wanted import Access, Applied, Wanted
 
 __all__ = ["STORES", "Access", "Applied", "Wanted", "applied", "printed"]
 
-STORES = ("elasticsearch", "opensearch")
+STORES = ("elasticsearch", "opensearch", "kafka")
 """What the command knows."""
 
 
@@ -28,6 +28,8 @@ def printed(store: str, wanted: Wanted) -> str:
     match store:
         case "elasticsearch" | "opensearch":
             return elasticsearch.text(store, wanted)
+        case "kafka":
+            return kafka.text(wanted)
         case _:
             raise ConfigError(f"templates: there is no store {store!r}; known are {', '.join(STORES)}")
 
@@ -37,5 +39,7 @@ def applied(store: str, url: str, wanted: Wanted, access: Access) -> Applied:
     match store:
         case "elasticsearch" | "opensearch":
             return elasticsearch_apply.apply(store, url, wanted, access)
+        case "kafka":
+            raise ConfigError("templates: kafka has no --apply; run the commands that are printed without it")
         case _:
             raise ConfigError(f"templates: there is no store {store!r}; known are {', '.join(STORES)}")

@@ -16,6 +16,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     shards: int | None = None
     replicas: int | None = None
     store_version: str | None = None
+    topic: str | None = None
+    partitions: int | None = None
+    replication_factor: int | None = None
 
     def only(self, store: str, *uses: str) -> None:
         """Raise ConfigError for a wish that is none of `uses`."""
