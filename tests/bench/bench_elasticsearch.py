@@ -113,8 +113,10 @@ def store(lines: list[bytes]) -> None:
                 records += records_in(rows)
                 rate, ours = asyncio.run(into(node, rows))
                 print(f"into OpenSearch, round {number + 1} {rate:10.0f} records/s     our CPU allows {ours:10.0f} records/s")
-            node.ask("POST", "/logs-cisco_esa.*/_flush")
             node.ask("POST", "/logs-cisco_esa.*/_forcemerge?max_num_segments=1")
+            node.ask("POST", "/logs-cisco_esa.*/_flush?force=true")
+            node.end()  # what was merged away is gone from the disk after a start
+            node.start()
             for index in sorted(
                 node.ask("GET", "/_cat/indices?format=json&bytes=b&expand_wildcards=all"), key=lambda one: str(one["index"])
             ):
