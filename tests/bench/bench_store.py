@@ -269,7 +269,8 @@ async def fill(sink: StoreSink, store: StoreReader, days: int) -> None:
     assert sum(status.records.values()) == records, (status, records)
     print(
         f"filed: {days * DAY_MESSAGES} messages received ({status.records['message']} with their children), {records} records and "
-        f"{lines} lines in {took_s:.0f} s; the writer used {used_s:.0f} s of CPU: {records / used_s:.0f} records/s with {lines / used_s:.0f} lines/s, "
+        f"{lines} lines in {took_s:.0f} s; the writer used {used_s:.0f} s of CPU: "
+        f"{records / used_s:.0f} records/s with {lines / used_s:.0f} lines/s, "
         f"{used_s / lines * 1e6:.1f} us a line (this process waited {waited_s:.0f} s for it)"
     )
     received = max(status.records["message"], 1)
