@@ -3,8 +3,8 @@
 Conditions: `esa-tls run` as a process of its own, its journal on the disk of the temporary folder; full records of all kinds; 40,000 open
 messages sent before; 1,000-line frames on 2 sessions (an appliance each), every frame acknowledged before the next of its session; the
 receiver is another process that acknowledges and does nothing else. With two cores the sidecar has one, they share the other.
-Run: python tests/bench/bench_end_to_end.py [--quick] [--gzip] [--profile]. `--profile`: under cProfile, and where the time goes; the
-figures are then much too low. Bar: 90,000 lines/s, goal 130,000.
+Run: python tests/bench/bench_end_to_end.py [--quick] [--gzip] [--store] [--profile]. `--store`: once more with the embedded store on.
+`--profile`: under cProfile, and where the time goes; the figures are then much too low. Bar: 90,000 lines/s, goal 130,000.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ BAR = 90_000
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What one run gave. Seconds; `acknowledged_s` until the senders had all acks, `delivered_s` until the receiver had all lines."""
+    """What one run gave. Seconds until the senders had all acks, until the receiver had all lines, until the store had caught up."""
 
     lines: int
     acknowledged_s: float
     delivered_s: float
     cpu_s: dict[str, float]
     commits: float
+    stored_s: float | None = None
 
 
 # -- the receiver ----------------------------------------------------------------------------------------------------------------
@@ -128,8 +129,9 @@ def wait_until(condition: Callable[[], bool], *, within_s: float = 120) -> None:
         time.sleep(0.002)
 
 
-def measure(folder: Path, *, messages: int, gzip: bool, profile: Path | None) -> Figures:
+def measure(folder: Path, *, messages: int, gzip: bool, store: bool, profile: Path | None) -> Figures:
     """One sidecar, filled with open messages, then timed."""
+    folder.mkdir()
     from tests.bench.bench_memory import open_messages
     from tests.e2e.sidecar import Sidecar, write_config
 
@@ -146,7 +148,7 @@ def measure(folder: Path, *, messages: int, gzip: bool, profile: Path | None) ->
     receiver.start()
     port = mine.recv()
     sink = {"type": "fluent", "upstreams": [f"127.0.0.1:{port}"], "gzip": gzip}
-    sidecar = Sidecar(write_config(folder, sinks=[sink], max_hold_s=3600.0), profile=profile)
+    sidecar = Sidecar(write_config(folder, sinks=[sink], max_hold_s=3600.0, store={} if store else None), profile=profile)
     try:
         sidecar.until_ready()
 
@@ -169,6 +171,10 @@ def measure(folder: Path, *, messages: int, gzip: bool, profile: Path | None) ->
         wait_until(lambda: received() + still_held >= before + lines)
         delivered_s = time.monotonic() - started_s
         used_s = cpu_s(sidecar.pid) - used_s
+        stored_s = None
+        if store:
+            wait_until(lambda: sidecar.metric("esa_tls_sink_oldest_unsent_age_seconds", sink="store") == 0)
+            stored_s = time.monotonic() - started_s
         commits = sidecar.metric("esa_tls_journal_commit_duration_seconds_count") - commits
         assert sidecar.metric("esa_tls_entries_open", kind="message") >= OPEN_MESSAGES
         sidecar.drain()
@@ -176,7 +182,7 @@ def measure(folder: Path, *, messages: int, gzip: bool, profile: Path | None) ->
         sidecar.make_sure_it_is_gone()
         receiver.kill()
         receiver.join()
-    return Figures(lines, acknowledged_s, delivered_s, dict(used_s), commits)
+    return Figures(lines, acknowledged_s, delivered_s, dict(used_s), commits, stored_s)
 
 
 def held(sidecar: Sidecar) -> int:
@@ -193,28 +199,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="about 10 s")
     parser.add_argument("--gzip", action="store_true", help="frames to the receiver are compressed, as is the default of the sink")
+    parser.add_argument("--store", action="store_true", help="once more with the embedded store on")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     arguments = parser.parse_args()
     sample = [line for _, line in simulate(SimulationSettings(seed=7, messages=1_000))]
     base = reference(sample)
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}; reference loop {base:.0f} lines/s of CPU")
     with tempfile.TemporaryDirectory() as name:
-        profile = Path(name, "profile") if arguments.profile else None
-        figures = measure(Path(name), messages=5_000 if arguments.quick else 20_000, gzip=arguments.gzip, profile=profile)
-        rate = figures.lines / figures.delivered_s
-        verdict = "under cProfile" if profile else "ok" if rate >= BAR else "UNDER THE BAR"
-        total_s = sum(figures.cpu_s.values())
-        parts = ", ".join(f"{name} {used_s / figures.lines * 1e6:.1f}" for name, used_s in figures.cpu_s.items())
-        print(
-            f"{figures.lines} lines: {rate:.0f} lines/s until delivered (bar {BAR}: {verdict}), "
-            f"{figures.lines / figures.acknowledged_s:.0f} until acknowledged, {figures.lines / figures.commits:.0f} lines a commit"
-        )
-        print(
-            f"CPU of the sidecar: {total_s / figures.lines * 1e6:.1f} us a line ({parts}), {total_s / figures.delivered_s:.0%} of a core; "
-            "the core alone is in bench_core.py"
-        )
-        if profile is not None:
-            pstats.Stats(str(profile)).sort_stats("tottime").print_stats(25)
+        for store in (False, True) if arguments.store else (False,):
+            folder = Path(name, "with" if store else "without")
+            profile = Path(name, "profile") if arguments.profile else None
+            figures = measure(folder, messages=5_000 if arguments.quick else 20_000, gzip=arguments.gzip, store=store, profile=profile)
+            tell(figures, profile)
+
+
+def tell(figures: Figures, profile: Path | None) -> None:
+    """Print what one run gave."""
+    rate = figures.lines / figures.delivered_s
+    verdict = "under cProfile" if profile else "ok" if rate >= BAR else "UNDER THE BAR"
+    total_s = sum(figures.cpu_s.values())
+    parts = ", ".join(f"{name} {used_s / figures.lines * 1e6:.1f}" for name, used_s in figures.cpu_s.items())
+    if figures.stored_s is not None:
+        print(f"with the store on, which had all of it after {figures.stored_s:.1f} s ({figures.lines / figures.stored_s:.0f} lines/s):")
+    print(
+        f"{figures.lines} lines: {rate:.0f} lines/s until delivered (bar {BAR}: {verdict}), "
+        f"{figures.lines / figures.acknowledged_s:.0f} until acknowledged, {figures.lines / figures.commits:.0f} lines a commit"
+    )
+    print(
+        f"CPU of the sidecar: {total_s / figures.lines * 1e6:.1f} us a line ({parts}), {total_s / figures.delivered_s:.0%} of a core; "
+        "the core alone is in bench_core.py"
+    )
+    if profile is not None:
+        pstats.Stats(str(profile)).sort_stats("tottime").print_stats(25)
 
 
 if __name__ == "__main__":

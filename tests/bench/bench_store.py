@@ -2,9 +2,9 @@
 
 Conditions: 1,000,000 messages received by two appliances in 40 days. One day is simulated and goes through the core, so that records and
 lines have their true shape; the others are that day with other dates and ids. Filed through the sink, by the writer's process. Questions
-come from this process: each kind 100 times with values out of the records, once while the system's cache does not hold the file, and one
-of them all the while it is being filled. `--quick`: one day.
-Run: python tests/bench/bench_store.py [--quick] [--days N] [--folder DIR]; about 8 minutes; a folder that is named is kept.
+come from this process: each kind 100 times with values out of the records, right after the system was told to forget the file, and once
+more; and one of them all the while it is being filled. `--quick`: one day. A folder that is named is kept, and asked again without filling.
+Run: python tests/bench/bench_store.py [--quick] [--days N] [--folder DIR]; about 8 minutes.
 Bars: 1,000,000 messages kept, any look-up by id or address < 50 ms, aggregates < 300 ms.
 """
 
@@ -27,7 +27,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from esa_tls.core.batch import Batch, Origin, Row, Run
+from esa_tls.core.encode_store import decode_line_rows
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate
@@ -52,7 +55,7 @@ Rows = list[tuple[int, Row]]
 def day_of_rows() -> list[Rows]:
     """What the sink is given of one day, about 8 MiB at a time, from the simulator through the core."""
     state = DictState()
-    pipeline = Pipeline(CoreSettings(), state, encodings=("json",), now_s=1.7e9)
+    pipeline = Pipeline(CoreSettings(), state, encodings=("store",), now_s=1.7e9)
     origins: dict[str, Origin] = {}
     given: list[Rows] = [[]]
     size = sequence = 0
@@ -94,6 +97,7 @@ class Day:
     """The same day as another: dates, ids of records, connections and messages, and Message-IDs are others, and nothing else."""
 
     def __init__(self, number: int) -> None:
+        self._number = number
         self._dates = {
             (FIRST_DAY + dt.timedelta(days=at)).isoformat().encode(): (FIRST_DAY + dt.timedelta(days=at + number)).isoformat().encode()
             for at in range(-1, 60)
@@ -104,11 +108,19 @@ class Day:
     def rows(self, given: Rows, sequence: int) -> Rows:
         """These rows on that day."""
         return [
-            (sequence + at, Row(row.cls, row.encoding, [(kind, count, self._body(body)) for kind, count, body in row.segments]))
+            (sequence + at, Row(row.cls, row.encoding, [(kind, count, self._body(kind, body)) for kind, count, body in row.segments]))
             for at, (_, row) in enumerate(given)
         ]
 
-    def _body(self, body: bytes) -> bytes:
+    def _body(self, kind: str, body: bytes) -> bytes:
+        if kind == "line":
+            rows = decode_line_rows(body)
+            more = self._number * 100_000
+            for row in rows:
+                row.time_s += self._number * 86_400
+                row.number += more
+                row.mid = None if row.mid is None else row.mid + more
+            return msgspec.msgpack.encode(rows)
         for old, new in self._texts:
             body = body.replace(old, new)
         return _DATE.sub(lambda match: self._dates.get(match[0], match[0]), body)
@@ -270,8 +282,8 @@ async def fill(sink: StoreSink, store: StoreReader, days: int) -> None:
     print(
         f"filed: {days * DAY_MESSAGES} messages received ({status.records['message']} with their children), {records} records and "
         f"{lines} lines in {took_s:.0f} s; the writer used {used_s:.0f} s of CPU: "
-        f"{records / used_s:.0f} records/s with {lines / used_s:.0f} lines/s, "
-        f"{used_s / lines * 1e6:.1f} us a line (this process waited {waited_s:.0f} s for it)"
+        f"{records / used_s:.0f} records/s with {lines / used_s:.0f} lines/s, {used_s / lines * 1e6:.1f} us a line "
+        f"(this process waited {waited_s:.0f} s for it)"
     )
     received = max(status.records["message"], 1)
     print(
@@ -285,23 +297,26 @@ async def fill(sink: StoreSink, store: StoreReader, days: int) -> None:
 async def run(folder: Path, days: int) -> bool:
     """All of it; whether every bar was met."""
     path = folder / "store.sqlite"
-    sink = StoreSink(path, Limits(max_age_s=10**9, max_bytes=2**50), counters=Counters(), linger_s=0.0)
     store = StoreReader(path, max_question_s=60.0)
-    await sink.open(None)
-    await fill(sink, store, days)
-    await sink.close()
+    if not path.exists():
+        sink = StoreSink(path, Limits(max_age_s=10**9, max_bytes=2**50), counters=Counters(), linger_s=0.0)
+        await sink.open(None)
+        await fill(sink, store, days)
+        await sink.close()
     sample = Sample()
     await sample.draw(store)
     met = True
-    print(f"{'question':<36} {'median':>8} {'slowest':>8} {'cold':>8}   ms")
+    print(f"{'ms':<36} {'from the disk':^18} {'asked again':^18}")
+    print(f"{'question':<36} {'median':>9}{'slowest':>9} {'median':>9}{'slowest':>9}")
     for name, (bar, calls) in questions(store, sample).items():
         forget_cached(path)
         await store.close()
-        cold = await timed(calls[0])
-        took = sorted([await timed(call) for call in calls])
-        ok = took[-1] < bar
-        met &= ok
-        print(f"{name:<36} {statistics.median(took):>8.1f} {took[-1]:>8.1f} {cold:>8.1f}   bar {bar}: {'ok' if ok else 'NOT MET'}")
+        columns = ""
+        for _ in range(2):
+            took = [await timed(call) for call in calls]
+            columns += f" {statistics.median(took):>9.1f}{max(took):>9.1f}"
+        met &= max(took) < bar
+        print(f"{name:<36}{columns}   bar {bar}: {'ok' if max(took) < bar else 'NOT MET'}")
     took_ms = await timed(lambda: store.tally(Filter()))
     print(f"tally of everything: {took_ms:.0f} ms")
     await store.close()

@@ -57,7 +57,7 @@ def esa_tls(*arguments: str | Path, timeout_s: float = 60.0, stdout_to: IO[bytes
 
 
 def write_config(folder: Path, *, name: str = "esa-tls.yaml", port: int = 0, **settings: Any) -> Path:
-    """A configuration file in `folder`: its own `data_dir`, appliance by tag, a jsonl file; `settings` replace whole keys."""
+    """A configuration file in `folder`: its own `data_dir`, appliance by tag, a jsonl file, no store; `settings` replace whole keys."""
     config: dict[str, Any] = {
         "data_dir": str(folder / "data"),
         "appliance": {"from": ["fluent_tag"]},
@@ -65,6 +65,7 @@ def write_config(folder: Path, *, name: str = "esa-tls.yaml", port: int = 0, **s
         "sinks": [{"type": "jsonl", "path": str(folder / "records.jsonl")}],
         "web": {"listen": "127.0.0.1:0"},
         "api": {"listen": "127.0.0.1:0"},
+        "store": None,
         **settings,
     }
     path = folder / name

@@ -1,5 +1,7 @@
 """The sinks of a running sidecar, each with its dispatcher and its task: started, looked at, changed while it runs, and drained.
 
+The embedded store is one more sink here, which no change of settings touches.
+
 Changing: a sink whose settings did not change goes on undisturbed. One that changed is ended where it is, and a new one goes on from the
 same place in the journal (what was under way is sent again, with the same ids). One that is gone loses its place, as at a start.
 """
@@ -36,6 +38,7 @@ class Delivery:
         settings: Sequence[SinkSettings],
         sinks: Sequence[Sink],
         *,
+        store: Sink | None = None,
         journal: Journal,
         intake: Intake,
         pipeline: Pipeline,
@@ -51,9 +54,10 @@ class Delivery:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
+        sinks = [*sinks, store] if store is not None else sinks
         self._read_by(sinks)
         stored = journal.cursors()
-        for name in stale_cursors(list(stored), list(self._settings)):
+        for name in stale_cursors(list(stored), [sink.name for sink in sinks]):
             journal.drop_cursor(name)
         self._dispatchers = {sink.name: self._dispatcher(sink, stored.get(sink.name)) for sink in sinks}
 
@@ -123,7 +127,7 @@ class Delivery:
             task.cancel()
 
     def _dispatcher(self, sink: Sink, stored: bytes | None) -> Dispatcher:
-        settings = self._settings[sink.name]
+        settings = self._settings.get(sink.name)  # the store has none
         return Dispatcher(
             sink,
             self._journal,
@@ -132,8 +136,8 @@ class Delivery:
             dead_letter=self._intake.dead_letter,
             grown=self._intake.grown,
             counters=self._counters,
-            start=settings.from_,
-            backoff=Backoff(settings.retry_initial_s, settings.retry_max_s),
+            start="oldest" if settings is None else settings.from_,
+            backoff=Backoff() if settings is None else Backoff(settings.retry_initial_s, settings.retry_max_s),
             tracer=self._tracer,
         )
 

@@ -27,6 +27,7 @@ from esa_tls.app.delivery import Delivery, encodings_of
 from esa_tls.app.service import make_api, make_web, watch_core
 from esa_tls.app.sinks import make_sink
 from esa_tls.app.sources import make_source, unprotected
+from esa_tls.app.store import make_store
 from esa_tls.config import (
     Config,
     JsonlSink,
@@ -209,7 +210,9 @@ async def _serve(
     reload: Callable[[], Config] | None,
 ) -> None:
     sinks = [make_sink(settings, counters) for settings in config.sinks]
-    pipeline = Pipeline(core_settings(config), journal, encodings=encodings_of(sinks), now_s=time.time())
+    store, reader = make_store(config, journal, counters)
+    encodings = encodings_of(sinks if store is None else [*sinks, store])
+    pipeline = Pipeline(core_settings(config), journal, encodings=encodings, now_s=time.time())
     intake = Intake(
         pipeline,
         journal,
@@ -221,11 +224,13 @@ async def _serve(
         tracer=tracer,
     )
     watch_core(pipeline, counters)
-    delivery = Delivery(config.sinks, sinks, journal=journal, intake=intake, pipeline=pipeline, counters=counters, tracer=tracer)
+    delivery = Delivery(
+        config.sinks, sinks, store=store, journal=journal, intake=intake, pipeline=pipeline, counters=counters, tracer=tracer
+    )
     await delivery.prepare()
     sources = [make_source(settings, intake, counters, config) for settings in config.sources]
     web = make_web(config, counters, intake, delivery)
-    api = make_api(config, counters, intake, pipeline)
+    api = make_api(config, counters, intake, pipeline, reader)
     gc.collect()
     gc.freeze()
     async with asyncio.TaskGroup() as tasks:
@@ -273,6 +278,8 @@ async def _serve(
                     await api.close()
                 if web is not None:
                     await web.stop()
+                if reader is not None:
+                    await reader.close()
         finally:
             delivery.cancel()
             for task in (reloading, committing):

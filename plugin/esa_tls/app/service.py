@@ -8,6 +8,7 @@ from esa_tls.api.lookup import CoreLookup
 from esa_tls.api.server import ApiServer, ApiSettings
 from esa_tls.app.delivery import Delivery
 from esa_tls.app.reception import Reception
+from esa_tls.app.store import JoinedLookup
 from esa_tls.config import (
     Config,
     listen_address,
@@ -16,6 +17,7 @@ from esa_tls.core.pipeline import Pipeline
 from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.refusals import Refusals
 from esa_tls.runtime.tls import grpc_server_credentials, server_context
+from esa_tls.store.query import StoreReader
 from esa_tls.telemetry import Counters
 from esa_tls.web.server import WebServer
 
@@ -56,15 +58,16 @@ def make_web(config: Config, counters: Counters, intake: Intake, delivery: Deliv
     )
 
 
-def make_api(config: Config, counters: Counters, intake: Intake, pipeline: Pipeline) -> ApiServer | None:
+def make_api(config: Config, counters: Counters, intake: Intake, pipeline: Pipeline, store: StoreReader | None = None) -> ApiServer | None:
     """The gRPC service, told of every commit; None if the configuration wants none."""
     settings = config.api
     if settings is None:
         return None
     host, port = listen_address(settings.listen)
+    core = CoreLookup(pipeline.boxes)
     api = ApiServer(
         intake=Reception(intake),
-        lookup=CoreLookup(pipeline.boxes),
+        lookup=core if store is None else JoinedLookup(core, store),
         appliances_of=lambda session: pipeline.sessions.get(session, ()),
         counters=counters,
         settings=ApiSettings(

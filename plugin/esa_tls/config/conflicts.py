@@ -73,6 +73,10 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
         if config.api.name in {source.name for source in config.sources}:
             yield "api.name", f"{config.api.name!r} is taken by a source; give each its own `name`"
     yield from _wrong_sinks(config.sinks)
+    if config.store is not None:
+        for index, sink in enumerate(config.sinks):
+            if sink.name == "store":
+                yield f"sinks[{index}].name", "'store' is the embedded store; give the sink another `name`"
     yield from _wrong_telemetry(config, listening)
     if config.require_tls is not None:
         yield from wrong_require_tls(config.require_tls, "require_tls.")

@@ -48,6 +48,30 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = "block"
 
 
+class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The embedded store: ended connections, deliveries and messages in one SQLite file, for the page, `esa-tls lookup` and the API."""
+
+    path: Annotated[str, Meta(description="The file, in `data_dir` unless the path is absolute. On a local disk.", min_length=1)] = (
+        "store.sqlite"
+    )
+    max_age_days: Annotated[
+        int,
+        Meta(
+            description="Records and lines are removed so long after they were stored, or up to a day later; so are the page's counts.",
+            ge=1,
+            le=3650,
+        ),
+    ] = 30
+    max_bytes: Annotated[int, Meta(description="The oldest records are removed while the file holds more.", ge=64 * MiB)] = 4 * GiB
+    lines: Annotated[
+        bool, Meta(description="Keep log lines too, so that a message's story shows what proves it. `false`: records only.")
+    ] = True
+    max_line_bytes: Annotated[
+        int,
+        Meta(description="The oldest lines are removed while lines take more of the file, compressed. Their records stay.", ge=16 * MiB),
+    ] = GiB
+
+
 class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP server for `/metrics`, `/health/live` and `/health/ready`."""
 
@@ -90,7 +114,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The whole configuration. Every key may be left out."""
 
     data_dir: Annotated[
-        str, Meta(description="Folder of the journal. One running sidecar each; put it on a disk that survives restarts.", min_length=1)
+        str,
+        Meta(
+            description="Folder of the journal and the store. One running sidecar each; put it on a disk that survives restarts.",
+            min_length=1,
+        ),
     ] = "./esa-tls-data"
     appliance: Annotated[Appliance, Meta(description="Which appliance a line came from, and its clock.")] = Appliance()
     emit: Annotated[
@@ -123,6 +151,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     journal: Annotated[Journal, Meta(description="Limits of the journal.")] = Journal()
     web: Annotated[Web | None, Meta(description="HTTP server for metrics and health; null: none.")] = Web()
     api: Annotated[Api | None, Meta(description="gRPC service; null: none.")] = Api()
+    store: Annotated[Store | None, Meta(description="The embedded store; null: none.")] = Store()
     telemetry: Annotated[Telemetry, Meta(description="Where own metrics, traces and log go, beside `/metrics` and standard error.")] = (
         Telemetry()
     )

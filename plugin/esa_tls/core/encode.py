@@ -17,6 +17,7 @@ import msgspec
 
 from esa_tls.core.connections import Leg
 from esa_tls.core.encode_otlp import OtlpRecords
+from esa_tls.core.encode_store import StoreRows
 from esa_tls.core.line_record import NO_LINE, Leaving, Line, action_key, categories, line_dict, log_of, own_of
 from esa_tls.core.prefix import Prefix
 from esa_tls.core.records import ACTIONS, NO_FIELDS, TLS_ACTIONS, connection_id, facts_of, iso, tls_on_line, triple, triple_on_line
@@ -334,11 +335,11 @@ def _prefix_forward(prefix: Prefix) -> tuple[bytes, tuple[bytes, bytes], int, by
     )
 
 
-Encoder = JsonLines | ForwardEntries | OtlpRecords
+Encoder = JsonLines | ForwardEntries | OtlpRecords | StoreRows
 
 
 def encoder(name: str) -> Encoder:
-    """The encoder of this name: `json`, `forward` or `otlp`."""
+    """The encoder of this name: `json`, `forward`, `otlp` or `store`."""
     match name:
         case "json":
             return JsonLines()
@@ -346,6 +347,8 @@ def encoder(name: str) -> Encoder:
             return ForwardEntries()
         case "otlp":
             return OtlpRecords()
+        case "store":
+            return StoreRows()
         case _:
             message = f"no encoding {name}"
             raise ValueError(message)

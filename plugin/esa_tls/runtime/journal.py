@@ -463,6 +463,12 @@ class Journal:
         """Bytes of the journal's files now, without the reserve."""
         return self._folder.used_bytes()
 
+    def lag_bytes(self, sink: str) -> int:
+        """Bytes of the rows that a sink reads and has not got, as far as its cursor is saved."""
+        outbox = self._outbox
+        lag: int = outbox.sink_status(sink, (outbox.readers or {}).get(sink, frozenset()))["lag"]["size_bytes"]
+        return lag
+
     def status(self) -> dict[str, Any]:
         """What is in the journal, as plain values: for `journal status`, health and metrics."""
         outbox, numbers = self._outbox, self._outbox.numbers

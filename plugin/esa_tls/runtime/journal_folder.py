@@ -25,8 +25,11 @@ from typing import Final, Self
 
 from esa_tls.errors import JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalTooNew
 
-VERSION: Final = 1
-"""Version of the journal's format that this program writes, and the newest that it reads."""
+VERSION: Final = 2
+"""Version of the journal's format that this program writes, and the newest that it reads.
+
+2: places for rows in the encoding `store`. An older journal becomes one when it is opened for writing.
+"""
 
 RESERVE_BYTES: Final = 16 << 20
 
@@ -80,7 +83,9 @@ class JournalFolder:
                 _write_new(path / "version", f"{VERSION}\n".encode())
                 sync_folder(path)
                 sync_folder(data_dir)
-            _check_version(path)
+            if _check_version(path) < VERSION:
+                _replace(path / "version", f"{VERSION}\n".encode())
+                sync_folder(path)
             folder = cls(path, lock=lock, acked=os.open(path / "acked", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             os.close(lock)
@@ -194,12 +199,20 @@ def _write_new(path: Path, content: bytes) -> None:
         os.close(handle)
 
 
-def _check_version(path: Path) -> None:
+def _replace(path: Path, content: bytes) -> None:
+    new = path.with_name(path.name + ".new")
+    _write_new(new, content)
+    new.replace(path)
+
+
+def _check_version(path: Path) -> int:
+    """The journal's version. Raises JournalTooNew, JournalCorrupt."""
     text = (path / "version").read_bytes()
     if not text.strip().isdigit():
         raise JournalCorrupt(f"{path / 'version'} holds no version but {text[:40]!r}")
     if int(text) > VERSION:
         raise JournalTooNew(f"{path} has version {int(text)}; this program knows versions up to {VERSION}: use a newer esa-tls")
+    return int(text)
 
 
 def _take_lock(path: Path, data_dir: Path) -> int:

@@ -36,7 +36,7 @@ from esa_tls.errors import JournalCorrupt, JournalError, JournalFull, JournalLoc
 META: Final = "default"
 STATE: Final = "state"
 KEYS: Final = "keys"
-OUTBOXES: Final = tuple(f"{cls}/{encoding}" for cls in ("line", "summary") for encoding in ("json", "forward", "otlp"))
+OUTBOXES: Final = tuple(f"{cls}/{encoding}" for cls in ("line", "summary") for encoding in ("json", "forward", "otlp", "store"))
 """A family for each class and encoding: sequences only grow in it, so its tables never overlap and are moved, not rewritten.
 
 A new encoding is added here; older journals get the family when they are opened, older programs then refuse the journal (`VERSION`).

@@ -3,8 +3,7 @@
 A record is compressed by itself, so that one can be read without others, with a dictionary trained on records of the same site. The
 first part has none: its records are the sample. A dictionary holds snippets of records, so it goes when the last part that uses it goes.
 
-A block is the lines of one write (`MAX_BLOCK_LINES` at most), as columns, which compress better than rows. Lines without a connection and
-a message are not kept: no story would show them.
+A block is the lines of one write (`MAX_BLOCK_LINES` at most), as columns, which compress better than rows.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from typing import Final
 import msgspec
 import zstandard
 
+from esa_tls.core.encode_store import LineRow
 from esa_tls.store.answers import StoryLine
-from esa_tls.store.parsed import LineRecord, seconds_of
 from esa_tls.store.terms import entry_term, key_of
 
 __all__ = ["MAX_BLOCK_LINES", "Block", "Packer", "pack_block", "train", "unpack_block"]
@@ -89,57 +88,47 @@ _decode = msgspec.msgpack.Decoder(_Columns).decode
 _compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False).compress
 
 
-def pack_block(records: Iterable[LineRecord]) -> Block | None:
-    """A block of these lines; None if none of them is about a connection or message."""
+def pack_block(rows: Iterable[LineRow]) -> Block | None:
+    """A block of these lines; None if there are none."""
     owners: dict[tuple[str, int], int] = {}
     actions: dict[str, int] = {}
     entries: dict[tuple[int, str, int], None] = {}
     flags: dict[int, tuple[str, ...]] = {}
     owner: list[int] = []
     steps: list[int] = []
-    times: list[int] = []
     action: list[int] = []
-    sorts: list[str] = []
-    numbers: list[int] = []
-    mids: list[int | None] = []
-    texts: list[str] = []
     before = 0
-    stamps: dict[str, int] = {}
-    for record in records:
-        own, event = record.cisco_esa, record.event
-        if own.icid is not None:
-            sort, number = "I", own.icid
-        elif own.dcid is not None:
-            sort, number = "D", own.dcid
-        elif own.mid is not None:
-            sort, number = "-", 0
-        else:
-            continue
-        time_s = stamps.get(record.timestamp)
-        if time_s is None:
-            time_s = stamps[record.timestamp] = seconds_of(record.timestamp)
-        whose = owners.setdefault((own.appliance, own.epoch), len(owners))
-        if sort != "-":
-            entries[whose, sort, number] = None
-        if own.mid is not None:
-            entries[whose, "M", own.mid] = None
-        if own.flags:
-            flags[len(owner)] = own.flags
-        owner.append(whose)
-        steps.append(event.sequence - before)
-        before = event.sequence
-        times.append(time_s)
-        action.append(actions.setdefault(event.action, len(actions)))
-        sorts.append(sort)
-        numbers.append(number)
-        mids.append(own.mid)
-        texts.append(event.original)
-    if not owner:
+    rows = list(rows)
+    if not rows:
         return None
+    for at, row in enumerate(rows):
+        whose = owners.setdefault((row.appliance, row.epoch), len(owners))
+        if row.sort:
+            entries[whose, row.sort, row.number] = None
+        if row.mid is not None:
+            entries[whose, "M", row.mid] = None
+        if row.flags:
+            flags[at] = row.flags
+        owner.append(whose)
+        steps.append(row.sequence - before)
+        before = row.sequence
+        action.append(actions.setdefault(row.action, len(actions)))
     names = list(owners)
     keys = b"".join([key_of(entry_term(*names[whose], sort, number)) for whose, sort, number in entries])
-    columns = _Columns(names, list(actions), flags, owner, steps, times, action, "".join(sorts), numbers, mids, texts)
-    return Block(len(owner), keys, _compress(_encode(columns)))
+    columns = _Columns(
+        names,
+        list(actions),
+        flags,
+        owner,
+        steps,
+        [row.time_s for row in rows],
+        action,
+        "".join([row.sort or "-" for row in rows]),
+        [row.number for row in rows],
+        [row.mid for row in rows],
+        [row.text for row in rows],
+    )
+    return Block(len(rows), keys, _compress(_encode(columns)))
 
 
 def unpack_block(packed: bytes, *, appliance: str, epoch: int) -> list[StoryLine]:

@@ -1,6 +1,6 @@
 """A record as the store reads it: the fields that it files, counts and looks for, decoded in one step; all others are skipped.
 
-Field names are those of `core/records.py`. Rows come in the encoding `json`, one record a line.
+Field names are those of `core/records.py`. Lines come in another form: `core/encode_store.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-__all__ = ["LineRecord", "Record", "decode_line_records", "decode_record", "seconds_of"]
+__all__ = ["Record", "decode_record", "seconds_of"]
 
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """What fits into a column."""
@@ -143,35 +143,7 @@ class Record(msgspec.Struct, gc=False):
     email: Email | None = None
 
 
-class LineEvent(msgspec.Struct, gc=False):
-    """`event` of a line."""
-
-    sequence: Number
-    action: str = ""
-    original: str = ""
-
-
-class LineOwn(msgspec.Struct, gc=False):
-    """`cisco_esa` of a line."""
-
-    appliance: str
-    epoch: Number = 0
-    mid: Number | None = None
-    icid: Number | None = None
-    dcid: Number | None = None
-    flags: tuple[str, ...] = ()
-
-
-class LineRecord(msgspec.Struct, gc=False):
-    """A `line` record."""
-
-    timestamp: str = msgspec.field(name="@timestamp")
-    event: LineEvent
-    cisco_esa: LineOwn
-
-
 decode_record = msgspec.json.Decoder(Record).decode
-decode_line_records = msgspec.json.Decoder(LineRecord).decode_lines
 
 _DAYS_TO_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 

@@ -26,16 +26,16 @@ __all__ = [
     "sort_fresh",
 ]
 
-PART_RECORDS: Final = 16_384
+PART_RECORDS: Final = 65_536
 FIRST_RECORDS: Final = 2_048
 """The same while there is no dictionary, which is trained on a full part."""
 PART_BLOCKS: Final = 32_768
 """A part with so many records or blocks takes no more; places in it have 16 bits."""
 PART_AGE_S: Final = 86_400
 """A part that was begun so long ago takes no more: what it holds is removed together."""
-RUN_KEYS: Final = 8_192
+RUN_KEYS: Final = 32_768
 """So many fresh keys become a sorted run."""
-RETRAIN_PARTS: Final = 64
+RETRAIN_PARTS: Final = 16
 """So many parts share a dictionary."""
 
 _KINDS: Final = ("connections", "deliveries", "messages", "consolidated")
@@ -68,13 +68,15 @@ class Part(msgspec.Struct, gc=False):
         """Whether what comes belongs into another part."""
         if self.next_n == self.base_n and self.next_block == self.base_block:
             return False
-        if self.dictionary is None:
-            max_records = min(max_records, FIRST_RECORDS)
         return (
-            self.next_n - self.base_n >= max_records
+            self.room(max_records) <= 0
             or self.next_block - self.base_block >= PART_BLOCKS
             or now_s - self.opened_s >= PART_AGE_S
         )
+
+    def room(self, max_records: int = PART_RECORDS) -> int:
+        """How many records more it takes."""
+        return (max_records if self.dictionary is not None else min(max_records, FIRST_RECORDS)) - (self.next_n - self.base_n)
 
 
 FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(Part))

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -38,6 +38,8 @@ from esa_tls.telemetry import Counters
 __all__ = ["STORE", "StoreSink"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STORE: Final = "store"
 """The name of its cursor."""
@@ -59,7 +61,7 @@ class _Place(msgspec.Struct, frozen=True):
 class StoreSink:
     """See the module. A thread of its own waits for the worker."""
 
-    encoding = "json"
+    encoding = "store"
     name = STORE
 
     def __init__(
@@ -118,7 +120,7 @@ class StoreSink:
         if self._damaged_inode is not None:
             inode, self._damaged_inode = self._damaged_inode, None
             await self._ask(SetAside(inode))
-        if self._behind():
+        if await self._in_thread(self._behind):
             await self._skip(rows)
             return
         self._skipping = False
@@ -153,9 +155,7 @@ class StoreSink:
     async def _ask(self, request: Request) -> None:
         if self._closed:
             raise TransientError("store: closed")
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-write")
-        reply = await asyncio.get_running_loop().run_in_executor(self._thread, self._talk, request)
+        reply = await self._in_thread(lambda: self._talk(request))
         match reply.error:
             case None:
                 self._take(reply)
@@ -165,6 +165,11 @@ class StoreSink:
                 raise StoreUnreadable(reply.message)
             case _:
                 raise TransientError(f"store: {self._path}: {reply.message}")
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-write")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _take(self, reply: Reply) -> None:
         self._token = reply.token

@@ -120,14 +120,12 @@ def _about(view: View, appliance: str, epoch: int, by: str, number: int, *, limi
         return []
     found: list[tuple[int, Found]] = []
     taken: dict[int, int] = {}
-    for part in view.parts:
-        candidates = view.records_in(part, [number_term(by[0].upper(), number)])
-        if not candidates:
-            continue
+    chosen = view.records_in(view.parts, [number_term(by[0].upper(), number)])
+    for ident in sorted(chosen):
         rows = view.connection.execute(
             "SELECT n, kind FROM record NOT INDEXED WHERE n IN (SELECT value FROM json_each(?)) "  # noqa: S608
             f"AND appliance = ? AND epoch = ? AND {by} = ? ORDER BY n",
-            (msgspec.json.encode(sorted(candidates)).decode(), whose, epoch, number),
+            (msgspec.json.encode(sorted(chosen[ident])).decode(), whose, epoch, number),
         ).fetchall()
         for n, kind in rows:
             taken[kind] = taken.get(kind, 0) + 1
@@ -177,8 +175,9 @@ def _lines(
     found: dict[tuple[int, str], StoryLine] = {}
     removed = False
     blocks = 0
+    in_parts = view.blocks_in(view.parts, terms)
     for part in view.parts:
-        for block in sorted(view.blocks_in(part, terms)):
+        for block in sorted(in_parts.get(part.id, ())):
             if block < part.gone_block:  # the index still knows it
                 removed = True
                 continue

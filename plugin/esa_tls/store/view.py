@@ -11,7 +11,7 @@ import sys
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -104,30 +104,43 @@ class View:
         return self._words.get(number, "")
 
     # -- the index -------------------------------------------------------------------------------------------------------------------
-    def records_in(self, part: Part, terms: Iterable[str]) -> set[int]:
-        """Numbers of a part's records that one of the terms finds. Some may not have it: see `record_with`."""
-        return {n for n in self._places(part, terms, is_block=False, base=part.base_n) if n >= part.gone_n}
+    def records_in(self, chosen: Sequence[Part], terms: Iterable[str]) -> dict[int, set[int]]:
+        """Part -> numbers of its records that one of the terms finds; parts without any are left out.
 
-    def blocks_in(self, part: Part, terms: Iterable[str]) -> set[int]:
-        """Numbers of a part's blocks of lines, those before `part.gone_block` too, which are removed."""
-        return self._places(part, terms, is_block=True, base=part.base_block)
+        Some records may not have the term (see `record_with`), and those before `part.gone_n` are removed.
+        """
+        return self._places(chosen, terms, is_block=False)
 
-    def _places(self, part: Part, terms: Iterable[str], *, is_block: bool, base: int) -> set[int]:
-        found: set[int] = set()
-        runs = [part.id] if part.sealed else self._runs
+    def blocks_in(self, chosen: Sequence[Part], terms: Iterable[str]) -> dict[int, set[int]]:
+        """Part -> numbers of its blocks of lines, those before `part.gone_block` too, which are removed."""
+        return self._places(chosen, terms, is_block=True)
+
+    def _places(self, chosen: Sequence[Part], terms: Iterable[str], *, is_block: bool) -> dict[int, set[int]]:
+        """Part -> numbers. One statement for each key looks into all parts."""
+        bases = {part.id: part.base_block if is_block else part.base_n for part in chosen}
+        runs = {part.id: part.id for part in chosen if part.sealed}
+        filling = next((part for part in chosen if not part.sealed), None)
+        if filling is not None:
+            runs |= dict.fromkeys(self._runs, filling.id)
+        listed = f"[{','.join(map(str, runs))}]"
+        found: dict[int, set[int]] = {}
         for key in {key_of(term) for term in terms}:
-            for run in runs:
-                row = self.connection.execute("SELECT places FROM posting WHERE run = ? AND key = ?", (run, key)).fetchone()
-                if row is not None:
-                    places = array("H", row[0])
-                    if sys.byteorder == "big":
-                        places.byteswap()
-                    found.update([base + place for place in places])
-            if not part.sealed:
-                rows = self.connection.execute(
+            rows = self.connection.execute(
+                "SELECT run, places FROM json_each(?) CROSS JOIN posting ON run = value AND posting.key = ?", (listed, key)
+            )
+            for run, packed in rows:
+                places = array("H", packed)
+                if sys.byteorder == "big":
+                    places.byteswap()
+                base = bases[runs[run]]
+                found.setdefault(runs[run], set()).update([base + place for place in places])
+            if filling is not None:
+                base = bases[filling.id]
+                fresh = self.connection.execute(
                     "SELECT n, keys FROM fresh WHERE block = ? AND n >= ? AND instr(keys, ?) > 0", (int(is_block), base, key)
                 )
-                found.update(n for n, keys in rows if key in _cut(keys))
+                if numbers := [n for n, keys in fresh if key in _cut(keys)]:
+                    found.setdefault(filling.id, set()).update(numbers)
         return found
 
     # -- records ---------------------------------------------------------------------------------------------------------------------

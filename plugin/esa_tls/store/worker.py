@@ -36,8 +36,6 @@ IDLE_S: Final = 5.0
 """How often ages are looked at when nothing comes."""
 LOCK_WAIT_S: Final = 20.0
 """A worker of a sidecar that was killed may still be at its last rows."""
-NICENESS: Final = 5
-"""The store may lag; what it shares the machine with should not."""
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
@@ -273,8 +271,7 @@ def main() -> None:
     """The process: signals to the group are for the sidecar, which ends this one by closing the input."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    os.umask(0o077)  # mail addresses and Subjects are in the file
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing but replies goes there
     serve(_Unbuffered(0), replies)  # type: ignore[arg-type]

@@ -23,10 +23,11 @@ from typing import Final
 import msgspec
 
 from esa_tls.core.batch import Row
+from esa_tls.core.encode_store import LineRow, decode_line_rows
 from esa_tls.store import parts
 from esa_tls.store.columns import Columns, columns_of
 from esa_tls.store.packing import MAX_BLOCK_LINES, Packer, pack_block
-from esa_tls.store.parsed import LineRecord, Record, decode_line_records, decode_record, seconds_of
+from esa_tls.store.parsed import Record, decode_record, seconds_of
 from esa_tls.store.parts import Part
 from esa_tls.store.prune import Pruner
 from esa_tls.store.rollup import DAY_S, HOUR_S, MAX_NAMES, NAMED, cells_of
@@ -35,7 +36,6 @@ from esa_tls.store.terms import KEY_BYTES, key_of, terms_of
 
 __all__ = ["Limits", "Numbers", "Writer"]
 
-PIECE_RECORDS: Final = 4_096
 MAX_WORDS: Final = 4_096
 """Different protocols and ciphers that have a column; the records say more."""
 MAX_DAYS: Final = 64
@@ -120,7 +120,10 @@ class Writer:
         """Let the file go."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # one file, complete, to be copied
+            finally:
+                connection.close()
 
     @property
     def position(self) -> int:
@@ -187,8 +190,12 @@ class Writer:
         try:
             with self._transaction():
                 cells: Cells = {}
-                for at in range(0, len(records), PIECE_RECORDS):
-                    self._file(self._part_for(now_s), records[at : at + PIECE_RECORDS], cells, now_s)
+                filed = 0
+                while filed < len(records):
+                    part = self._part_for(now_s)
+                    piece = records[filed : filed + part.room(self._part_records)]
+                    self._file(part, piece, cells, now_s)
+                    filed += len(piece)
                 for at in range(0, len(lines), MAX_BLOCK_LINES):
                     self._keep_lines(self._part_for(now_s), lines[at : at + MAX_BLOCK_LINES], now_s)
                 self._roll(cells, now_s)
@@ -214,10 +221,10 @@ class Writer:
                 connection.execute("REPLACE INTO meta VALUES ('position', ?)", (position,))
         self._position = max(self._position, position)
 
-    def _read(self, rows: Sequence[Row]) -> tuple[list[Filed], list[LineRecord]]:
+    def _read(self, rows: Sequence[Row]) -> tuple[list[Filed], list[LineRow]]:
         """What the rows hold, each record once."""
         records: dict[tuple[int, int], Filed] = {}
-        lines: list[LineRecord] = []
+        lines: list[LineRow] = []
         for row in rows:
             for kind, _, body in row.segments:
                 if kind == "line":
@@ -235,17 +242,12 @@ class Writer:
                             records.setdefault((columns.id_s, columns.id_hash), (record, raw, columns))
         return list(records.values()), lines
 
-    def _read_lines(self, body: bytes) -> list[LineRecord]:
+    def _read_lines(self, body: bytes) -> list[LineRow]:
         try:
-            return decode_line_records(body)
-        except msgspec.MsgspecError:
-            found: list[LineRecord] = []
-            for raw in body.splitlines():
-                try:
-                    found += decode_line_records(raw)
-                except msgspec.MsgspecError as error:
-                    self._count_unreadable(error)
-            return found
+            return decode_line_rows(body)
+        except msgspec.MsgspecError as error:
+            self._count_unreadable(error)
+            return []
 
     def _count_unreadable(self, error: Exception) -> None:
         self.unreadable += 1
@@ -347,7 +349,7 @@ class Writer:
         return ident
 
     # -- lines and roll-ups --------------------------------------------------------------------------------------------------------
-    def _keep_lines(self, part: Part, lines: Sequence[LineRecord], now_s: int) -> None:
+    def _keep_lines(self, part: Part, lines: Sequence[LineRow], now_s: int) -> None:
         block = pack_block(lines)
         if block is None:
             return

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from tests.unit.runtime.journal_cases import MIB, check_whole, cursor, group, ke
 from esa_tls.core.batch import Row, Sealed
 from esa_tls.errors import JournalCorrupt, JournalError, JournalLocked, JournalTooNew
 from esa_tls.runtime import journal as journal_module
+from esa_tls.runtime import rocks
 from esa_tls.runtime.journal import DeadLetter, Journal
+from esa_tls.runtime.journal_folder import VERSION
 
 LINES = ("line", "json")
 FORWARD = ("line", "forward")
@@ -331,7 +334,7 @@ def test_status_tells_rows_and_lags(journal: Journal) -> None:
     }
     assert status["sinks"]["new"] == {"sequence": None, "reads": ["line/json"], "lag": {"rows": 5, "records": 10, "size_bytes": 40}}
     assert {name: status[name] for name in ("version", "commits", "oldest", "tail", "batch_keys", "dead_letters", "reserve")} == {
-        "version": 1,
+        "version": VERSION,
         "commits": 5,
         "oldest": 1,
         "tail": 10,
@@ -459,9 +462,30 @@ def test_looking_needs_a_journal(tmp_path: Path) -> None:
 def test_a_newer_journal_is_refused(tmp_path: Path, read_only: bool) -> None:
     """For writing and for looking, before the database is touched."""
     Journal.open(tmp_path).close()
-    (tmp_path / "journal-0" / "version").write_text("2\n")
-    with pytest.raises(JournalTooNew, match="version 2"):
+    (tmp_path / "journal-0" / "version").write_text(f"{VERSION + 1}\n")
+    with pytest.raises(JournalTooNew, match=f"version {VERSION + 1}"):
         Journal.open(tmp_path, read_only=read_only)
+
+
+def test_an_older_journal_is_carried_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal of version 1, without a place for the store's rows, keeps what it holds and takes those rows from now on."""
+    with monkeypatch.context() as patch:
+        patch.setattr("esa_tls.runtime.journal_folder.VERSION", 1)
+        for name in ("OUTBOXES", "FAMILIES"):
+            patch.setattr(rocks, name, tuple(one for one in getattr(rocks, name) if not one.endswith("/store")))
+        with closing(Journal.open(tmp_path)) as journal:
+            journal.set_readers({"file": [LINES, SUMMARIES]})
+            journal.commit([group(1)])
+    assert (tmp_path / "journal-0" / "version").read_text() == "1\n"
+
+    for _ in range(2):
+        with closing(Journal.open(tmp_path)) as journal:
+            journal.set_readers({"file": [LINES, SUMMARIES], "store": [("line", "store")]})
+            journal.commit([Sealed([Row("line", "store", [("line", 1, b"x")])], [], [], [])])
+            assert numbers_of(journal) == [1]
+            rows = journal.read(0, cls="line", encoding="store", max_bytes=MIB)
+            assert [row.segments for _, row in rows][-1] == [("line", 1, b"x")]
+        assert (tmp_path / "journal-0" / "version").read_text() == f"{VERSION}\n"
 
 
 def test_a_database_without_version_is_refused(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class EsaTlsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Lookup(self, request, context):
-        """What is known now of a connection or message: open, or gone but not forgotten.
+        """What is known of a connection or message: open, gone but not forgotten, or ended and kept by the embedded store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

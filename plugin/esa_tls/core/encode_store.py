@@ -1,0 +1,84 @@
+"""The encoding `store`, for the embedded store alone: summaries as JSON lines, lines as little as their story needs.
+
+A `line` record as JSON is some six times its line, and the store would take it apart again to keep the line and where it belongs. So a line
+here is an array of `LineRow`'s fields, all lines of a batch one msgpack array. Lines that are about no connection and no message are left
+out: no story shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from esa_tls.core.line_record import Leaving
+
+__all__ = ["LineRow", "StoreRows", "decode_line_rows"]
+
+_json = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class LineRow(msgspec.Struct, array_like=True, gc=False):
+    """A line as the store gets it. `sort`: `I` or `D` with the connection's `number`, or "". Times are seconds since 1970."""
+
+    appliance: str
+    epoch: int
+    time_s: int
+    sequence: int
+    action: str
+    sort: str
+    number: int
+    mid: int | None
+    flags: tuple[str, ...]
+    text: str
+
+
+_decode = msgspec.msgpack.Decoder(list[LineRow]).decode
+
+
+def decode_line_rows(body: bytes) -> list[LineRow]:
+    """The lines of a segment. Raises msgspec.MsgspecError for bytes that are none."""
+    return _decode(body)
+
+
+class StoreRows:
+    """Records for the embedded store."""
+
+    name = "store"
+    interleaved = False
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, int, int, int, str, str, int, int | None, tuple[str, ...], str]] = []
+        self.summaries: dict[str, list[bytes]] = {}
+
+    def lines(self, leaving: Sequence[Leaving]) -> None:
+        """Add `line` records."""
+        add = self.rows.append
+        for prefix, line, leg in leaving:
+            fact, facts = line.fact, prefix.facts
+            flags = facts.flags + line.flags if line.flags else facts.flags
+            if leg is not None:
+                epoch, sort, number = leg.epoch, leg.kind, leg.number
+            elif fact.mid is not None:
+                epoch, sort, number = prefix.epoch, "", 0
+            else:
+                continue
+            add((facts.appliance, epoch, prefix.stamp_s, line.sequence, fact.action, sort, number, fact.mid, flags, line.text))
+
+    def summary(self, kind: str, record: dict[str, Any], time_s: int) -> None:
+        """Add a summary record."""
+        del time_s
+        self.summaries.setdefault(kind, []).append(_json(record))
+
+    def take(self) -> list[tuple[str, list[tuple[str, int, bytes]]]]:
+        """(class, segments) of what was added since the last call."""
+        taken = []
+        if self.rows:
+            taken.append(("line", [("line", len(self.rows), _pack(self.rows))]))
+            self.rows = []
+        if self.summaries:
+            taken.append(("summary", [(kind, len(found), b"\n".join(found) + b"\n") for kind, found in self.summaries.items()]))
+            self.summaries = {}
+        return taken
