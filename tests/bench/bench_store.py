@@ -146,6 +146,13 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def peak_memory_mib(pid: int) -> float:
+    """The most memory that a process ever had."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
 def forget_cached(path: Path) -> None:
     """Ask the system to read the file from the disk next time."""
     for name in (path, path.with_name(path.name + "-wal")):
@@ -273,6 +280,7 @@ async def fill(sink: StoreSink, store: StoreReader, days: int) -> None:
         await asyncio.sleep(0.001)
     assert sending is not None
     await sending
+    peak_mib = peak_memory_mib(worker.pid)
     used_s, took_s = cpu_s(worker.pid) - used_s, time.perf_counter() - began_s
     mine.send(True)
     asked_ms: list[float] = mine.recv()
@@ -283,7 +291,7 @@ async def fill(sink: StoreSink, store: StoreReader, days: int) -> None:
         f"filed: {days * DAY_MESSAGES} messages received ({status.records['message']} with their children), {records} records and "
         f"{lines} lines in {took_s:.0f} s; the writer used {used_s:.0f} s of CPU: "
         f"{records / used_s:.0f} records/s with {lines / used_s:.0f} lines/s, {used_s / lines * 1e6:.1f} us a line "
-        f"(this process waited {waited_s:.0f} s for it)"
+        f"(this process waited {waited_s:.0f} s for it); its memory at most {peak_mib:.0f} MiB"
     )
     received = max(status.records["message"], 1)
     print(
