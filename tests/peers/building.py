@@ -191,6 +191,7 @@ VICTORIA_LOGS = GoPeer("victorialogs", ("github.com/VictoriaMetrics/VictoriaLogs
 
 ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, KAFKA, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS, SCHEMAS)
 
+
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
     """What `make` makes of these files in the folder that it is given, or made of them before."""
     folder, done = listing.CACHE / name, listing.CACHE / name / "versions.json"
