@@ -68,11 +68,7 @@ class Part(msgspec.Struct, gc=False):
         """Whether what comes belongs into another part."""
         if self.next_n == self.base_n and self.next_block == self.base_block:
             return False
-        return (
-            self.room(max_records) <= 0
-            or self.next_block - self.base_block >= PART_BLOCKS
-            or now_s - self.opened_s >= PART_AGE_S
-        )
+        return self.room(max_records) <= 0 or self.next_block - self.base_block >= PART_BLOCKS or now_s - self.opened_s >= PART_AGE_S
 
     def room(self, max_records: int = PART_RECORDS) -> int:
         """How many records more it takes."""
