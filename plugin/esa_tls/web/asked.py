@@ -107,6 +107,14 @@ def period_of(query: MultiMapping[str], newest_s: int | None, now_s: float) -> P
     return Period(until - span_s, until, last or "7d", words)
 
 
+def step_of(period: Period) -> int | None:
+    """Seconds of a step in charts of the period; None: as the store thinks fit."""
+    if period.since_s is None or period.until_s is None:
+        return None
+    span_s = period.until_s - period.since_s
+    return HOUR_S if span_s <= 2 * DAY_S else 3 * HOUR_S if span_s <= 8 * DAY_S else None
+
+
 def filter_of(query: MultiMapping[str]) -> Filter:
     """The filter asked for. Raises NotUnderstood: a word that is none."""
     text = query.get("q", "").strip()

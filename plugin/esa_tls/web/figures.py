@@ -10,7 +10,7 @@ import msgspec
 
 from esa_tls.charts import specs
 from esa_tls.charts.specs import Bar, Slice, Theme
-from esa_tls.offline.explain_words import FAILURES
+from esa_tls.offline.explain_words import EVIDENCE, FAILURES
 from esa_tls.offline.terminal import printable
 from esa_tls.store.answers import Count, Overview, Ranked
 from esa_tls.web.listing import Tone
@@ -22,7 +22,6 @@ K = TypeVar("K")
 
 BARS: Final = 10
 CLEAR_HEADS: Final = {"clear": "in clear text", "tls": "under TLS", "unknown": "not known"}
-WIDTHS: Final = {"l": 860, "m": 420, "s": 300}
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -56,13 +55,14 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """A chart and the table that says the same. `name`: of its address; `width`: its shape on a wide screen."""
+    """A chart and the table that says the same. `name`: of its address; `widths`: of the drawing beside its labels, on a wide screen and a phone."""
 
     name: str
     title: str
     told: str
     table: Table
     spec: Callable[[Theme, int], dict[str, Any]] | None
+    widths: tuple[int, int] = (260, 120)
     wide: bool = False
     note: str = ""
 
@@ -87,7 +87,7 @@ def exposed(overview: Overview) -> tuple[int, int]:
 
 def figures(overview: Overview) -> list[Figure]:
     """Every figure, also those with nothing to show."""
-    return [_over_time(overview), _shares(overview), _failures(overview), _protocols(overview)]
+    return [_over_time(overview), _shares(overview), _failures(overview), _protocols(overview), _evidence(overview)]
 
 
 def ranking(name: str, title: str, unit: str, ranked: Sequence[Ranked], links: Sequence[str] = ()) -> Figure:
@@ -130,6 +130,7 @@ def _over_time(overview: Overview) -> Figure:
         (lambda theme, width: specs.over_time(slices, title="", step_s=overview.step_s, theme=theme, width=width, height=90))
         if slices
         else None,
+        widths=(1010, 280),
         wide=True,
         note=f"per {step}",
     )
@@ -151,6 +152,7 @@ def _shares(overview: Overview) -> Figure:
         "One bar per direction and mail flow, cut into mail in clear text, under TLS and not known.",
         table,
         (lambda theme, width: specs.shares(rows, title="", theme=theme, width=width)) if rows else None,
+        widths=(300, 150),
     )
 
 
@@ -180,6 +182,23 @@ def _protocols(overview: Overview) -> Figure:
         if bars
         else None,
     )
+
+
+def _evidence(overview: Overview) -> Figure:
+    totals = _summed(((one.name, one.clear), one.number) for one in overview.evidence)
+    ranked = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    bars = [Bar(f"{specs.words(name)}: {EVIDENCE_SHORT.get(why, why)}", number, name) for (name, why), number in ranked]
+    rows = [(Tone(specs.words(name), name), EVIDENCE.get(why, why), number) for (name, why), number in ranked]
+    return Figure(
+        "evidence",
+        "Why that is believed",
+        "Connections by TLS outcome and the evidence for it.",
+        Table(("TLS", "because", "connections"), rows),
+        (lambda theme, width: specs.ranking(bars[:BARS], title="", unit="connections", theme=theme, width=width)) if bars else None,
+    )
+
+
+EVIDENCE_SHORT: Final = {"line": "a line says it", "absence": "no line, proven", "absence_lossy": "no line, likely", "gap": "lines missing"}
 
 
 def _summed(pairs: Iterable[tuple[K, int]]) -> dict[K, int]:

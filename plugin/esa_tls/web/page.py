@@ -137,7 +137,7 @@ class WebPage:
         trouble = ""
         try:
             wanted = Filter(
-                kinds=frozenset({"delivery", "message"}),
+                kinds=frozenset({"message"}),
                 in_clear=True,
                 since_s=period.since_s,
                 until_s=period.until_s,
@@ -192,7 +192,7 @@ class WebPage:
         now_s = time.monotonic()
         if (kept := self._overviews.get(key)) is not None and now_s - kept[0] < KEEP_S:
             return kept[1]
-        overview = await self._store().overview(since_s=period.since_s, until_s=period.until_s, appliances=appliances)
+        overview = await self._store().overview(since_s=period.since_s, until_s=period.until_s, step_s=asked.step_of(period), appliances=appliances)
         self._overviews[key] = (now_s, overview)
         while len(self._overviews) > MAX_OVERVIEWS:
             del self._overviews[next(iter(self._overviews))]
@@ -205,7 +205,7 @@ class WebPage:
             figure = next((one for one in figures.figures(overview) if one.name == request.match_info["name"]), None)
             if figure is None or figure.spec is None:
                 return web.Response(status=HTTPStatus.NOT_FOUND)
-            width = figures.WIDTHS["s" if request.query.get("size") == "s" else "l" if figure.wide else "m"]
+            width = figure.widths[request.query.get("size") == "s"]
             drawn = await self._drawer.svg(figure.spec(theme, width))
         except NotUnderstood:
             return web.Response(status=HTTPStatus.BAD_REQUEST)

@@ -111,10 +111,10 @@ def appliances(sidecar: Sidecar) -> list[tuple[str | int | Tone, ...]]:
 
 
 def shapes(sidecar: Sidecar) -> list[tuple[str | int | Tone, ...]]:
-    """Rows: number, masked sample; the most frequent first."""
+    """Rows: masked sample, number; the most frequent first."""
     series = sidecar.counters.series(telemetry.UNRECOGNISED)
     ranked = sorted(series.items(), key=lambda item: (-item[1], item[0]))[:MAX_SHAPES]
-    return [(int(number), printable(dict(labels).get("shape", "")) or "(nothing)") for labels, number in ranked]
+    return [(printable(dict(labels).get("shape", "")) or "(nothing)", int(number)) for labels, number in ranked]
 
 
 def core(sidecar: Sidecar) -> list[tuple[str | int | Tone, ...]]:
