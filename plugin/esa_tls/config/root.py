@@ -98,9 +98,7 @@ class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = None
     names: Annotated[
         list[str],
-        Meta(
-            description="Host names by which browsers reach the page, beside IP addresses and `localhost`; a request for another is refused."
-        ),
+        Meta(description="Host names by which browsers reach the page, beside IP addresses and `localhost`; others are refused."),
     ] = msgspec.field(default_factory=list)
 
 

@@ -1,6 +1,6 @@
-"""The drawing process of `drawing.py`: specifications on standard input, SVG on standard output, each behind its length (4 bytes, big-endian).
+"""The drawing process of `drawing.py`: specifications on standard input, SVG on standard output.
 
-A chart that cannot be drawn is a length of 0. It ends with its input.
+Each stands behind its length (4 bytes, big-endian). A chart that cannot be drawn is a length of 0. It ends with its input.
 """
 
 from __future__ import annotations

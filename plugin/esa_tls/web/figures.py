@@ -1,4 +1,4 @@
-"""The overview in numbers: tables of what the store counted, and the chart beside each. Pure: from `Overview` to tables and specifications."""
+"""The overview in numbers: tables of what the store counted, and the chart beside each. Pure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """A chart and the table that says the same. `name`: of its address; `widths`: of the drawing beside its labels, on a wide screen and a phone."""
+    """A chart and the table that says the same. `name`: of its address.
+
+    `widths`: of the drawing without its labels, on a wide screen and on a phone.
+    """
 
     name: str
     title: str

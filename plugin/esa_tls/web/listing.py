@@ -1,4 +1,4 @@
-"""A record as one row: what happened, to which mail, how it went. The same row is in Search, on the Overview and, as JSON, in Live. Pure."""
+"""A record as one row: what happened, to which mail, how it went. The same row in Search, on the Overview and in Live. Pure."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +41,7 @@ KEEP_S: Final = 5.0
 MAX_OVERVIEWS: Final = 8
 HITS: Final = 50
 NEWEST: Final = 10
+RECENT: Final = 20
 TOP: Final = 10
 CHART_AGE_S: Final = 60
 MAX_FORM_BYTES: Final = 8_192
@@ -192,7 +194,9 @@ class WebPage:
         now_s = time.monotonic()
         if (kept := self._overviews.get(key)) is not None and now_s - kept[0] < KEEP_S:
             return kept[1]
-        overview = await self._store().overview(since_s=period.since_s, until_s=period.until_s, step_s=asked.step_of(period), appliances=appliances)
+        overview = await self._store().overview(
+            since_s=period.since_s, until_s=period.until_s, step_s=asked.step_of(period), appliances=appliances
+        )
         self._overviews[key] = (now_s, overview)
         while len(self._overviews) > MAX_OVERVIEWS:
             del self._overviews[next(iter(self._overviews))]
@@ -315,9 +319,9 @@ class WebPage:
         wanted = _live_filter(request)
         page = Page()
         if self._sidecar.store is not None:
-            page = await self._sidecar.store.search(
-                msgspec.structs.replace(wanted, kinds=wanted.kinds or frozenset({"delivery"})), limit=20
-            )
+            recent = msgspec.structs.replace(wanted, kinds=wanted.kinds or frozenset({"delivery"}))
+            with suppress(StoreError):  # what comes is shown all the same
+                page = await self._sidecar.store.search(recent, limit=RECENT)
         return self._html(
             request,
             "live",
