@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, ConsoleMessage, Page
 from tests.browser.conftest import EVIL_APPLIANCE
 from tests.browser.serving import Served
 
@@ -57,12 +57,7 @@ def test_view(case: str, view: str, browser: Browser, axe: str, screenshots: Pat
         scheme, width = LOOKS[look]
         context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=False)  # type: ignore[arg-type]
         page = context.new_page()
-        complaints: list[str] = []
-        asked: list[str] = []
-        page.on("console", lambda message: _note(complaints, message))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda sent: _note_request(asked, sent))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))  # nobody answers it, so that the test ends
+        complaints, asked = _listened(page)
         page.goto(served.url + VIEWS[view].format(appliance=quote(CASES[case])))
         _look_at_all(page)
         said = page.inner_text("main")
@@ -76,14 +71,21 @@ def test_view(case: str, view: str, browser: Browser, axe: str, screenshots: Pat
         context.close()
 
 
-def _note(complaints: list[str], message: ConsoleMessage) -> None:
-    # A browser tells each answer with a status of an error; some views have one on purpose.
-    if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
-        complaints.append(message.text)
+def _listened(page: Page) -> tuple[list[str], list[str]]:
+    """What the browser complains of from now on, and the addresses it asks."""
+    complaints: list[str] = []
+    asked: list[str] = []
 
+    def note(message: ConsoleMessage) -> None:
+        # A browser tells each answer with a status of an error; some views have one on purpose.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            complaints.append(message.text)
 
-def _note_request(asked: list[str], sent: Request) -> None:
-    asked.append(sent.url)
+    page.on("console", note)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))  # nobody answers it, so that the test ends
+    page.on("request", lambda sent: asked.append(sent.url))
+    return complaints, asked
 
 
 def _look_at_all(page: Page) -> None:

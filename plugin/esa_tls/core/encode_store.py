@@ -48,6 +48,7 @@ class StoreRows:
 
     name = "store"
     interleaved = False
+    wants_lines = True
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, int, int, str, str, int, int | None, tuple[str, ...], str]] = []
