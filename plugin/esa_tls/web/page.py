@@ -392,7 +392,7 @@ class WebPage:
 
     async def _login_form(self, request: web.Request) -> web.Response:
         if not self._guard.wants_token or self._guard.admits(request):
-            raise web.HTTPSeeOther("/")
+            return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": "/"})
         return self._html(request, "login", wanted=place_after_login(request.query.get("next", "/")), failed=False)
 
     async def _login(self, request: web.Request) -> web.Response:
