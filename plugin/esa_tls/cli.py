@@ -571,8 +571,12 @@ def watch(
 
 @cli.command()
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
-@click.option("--keep", is_flag=True, help="Leave the sidecar running afterwards, until Ctrl-C.")
-def demo(files: tuple[Path, ...], *, keep: bool) -> int:
+@click.option(
+    "--keep/--no-keep",
+    default=None,
+    help="Leave the sidecar and its page running afterwards, until Ctrl-C. Without either: on a terminal it does.",
+)
+def demo(files: tuple[Path, ...], *, keep: bool | None) -> int:
     """Start a sidecar with defaults, send it log FILES, a sample and simulated traffic, and show what comes out."""
     from esa_tls.offline import demo as demonstration
 

@@ -31,6 +31,7 @@ from esa_tls.app.store import make_store
 from esa_tls.config import (
     Config,
     JsonlSink,
+    is_guarded,
     listen_address,
     unix_path,
 )
@@ -229,7 +230,7 @@ async def _serve(
     )
     await delivery.prepare()
     sources = [make_source(settings, intake, counters, config) for settings in config.sources]
-    web = make_web(config, counters, intake, delivery)
+    web = make_web(config, counters, intake, delivery, journal, reader)
     api = make_api(config, counters, intake, pipeline, reader)
     gc.collect()
     gc.freeze()
@@ -261,6 +262,8 @@ async def _serve(
                     log.info("Api listens on %s:%d.", *running.api)
                 if running.web is not None:
                     log.info("Web listens on %s:%d.", *running.web)
+                if config.web is not None and config.web.page is None and not is_guarded(config.web):
+                    log.info("The page is not served, as other machines reach %s: set web.token for it.", config.web.listen)
                 for listener in unprotected(config):
                     log.warning("%s is reached from other machines and takes what anybody sends.", listener[0].upper() + listener[1:])
                 if started is not None:
