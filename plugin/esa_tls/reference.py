@@ -18,6 +18,7 @@ from esa_tls.config import (
     Appliance,
     ClientTls,
     Config,
+    FieldChoice,
     FluentSecurity,
     FluentUpstream,
     Journal,
@@ -25,12 +26,14 @@ from esa_tls.config import (
     ListenTls,
     RequiredPartner,
     RequireTls,
+    PseudonymSettings,
     Secret,
     Store,
     Telemetry,
     TelemetryFluent,
     TelemetryOtlp,
     Web,
+    Where,
     variants,
 )
 
@@ -88,6 +91,9 @@ def sections() -> list[tuple[str, type[msgspec.Struct]]]:
         ("`security` of a fluent source", FluentSecurity),
         ("`upstreams` of a fluent sink", FluentUpstream),
         ("`sasl` of a kafka sink", KafkaSasl),
+        ("`where` of sinks", Where),
+        ("`fields` of sinks", FieldChoice),
+        ("`pseudonyms` of sinks", PseudonymSettings),
     ]
 
 
@@ -111,7 +117,11 @@ def _type_text(found: inspect.Type) -> str:
         case inspect.ListType():
             return f"list of {_type_text(found.item_type)}"
         case inspect.DictType():
-            return "names and texts"
+            return (
+                "names and texts"
+                if isinstance(_bare(found.value_type), inspect.StrType | inspect.CustomType)
+                else "names and whole numbers"
+            )
         case inspect.StructType():
             return f"`type: {found.tag}`" if found.tag else "keys, see below"
         case inspect.NoneType():
@@ -126,6 +136,13 @@ def _type_text(found: inspect.Type) -> str:
             return "true / false"
         case _:
             return "text"
+
+
+def _bare(found: inspect.Type) -> inspect.Type:
+    """A type without its description."""
+    while isinstance(found, inspect.Metadata):
+        found = found.type
+    return found
 
 
 def _range_text(found: inspect.IntType | inspect.FloatType) -> str:
