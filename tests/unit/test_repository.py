@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 import yaml
@@ -110,10 +111,13 @@ def test_commands_in_the_manual_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = re.findall(r"(?:^\$ |`)make ([a-z-]+)", text, re.MULTILINE)
     assert set(targets) <= make_targets()
-    commands = dict(cli.cli.commands)
     for name, rest in re.findall(r"(?:^\$ |`)esa-tls ([a-z][a-z-]*)([^`\n#]*)", text, re.MULTILINE):
-        assert name in commands
-        options = {option for param in commands[name].params for option in param.opts}
+        assert name in cli.cli.commands
+        command = cli.cli.commands[name]
+        if isinstance(command, click.Group) and rest.split():
+            assert rest.split()[0] in command.commands
+            command = command.commands[rest.split()[0]]
+        options = {option for param in command.params for option in param.opts}
         assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)) <= options
 
 

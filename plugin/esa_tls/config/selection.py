@@ -22,6 +22,9 @@ MailFlow = Literal["incoming", "outgoing", "internal", "absent"]
 Replaced = Literal["addresses", "subjects", "attachments", "message_ids", "hosts", "urls"]
 
 
+_SOME = Meta(min_length=1)
+
+
 class Where(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which records a sink gets. A record passes when every key that is set holds for it; `absent` stands for a field it has not.
 
@@ -31,18 +34,20 @@ class Where(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     A record without any leg has all three `absent`.
     """
 
-    outcomes: Annotated[list[Outcome] | None, Meta(description="TLS outcomes of the leg.", min_length=1)] = None
-    directions: Annotated[list[Direction] | None, Meta(description="Directions of the leg.", min_length=1)] = None
+    outcomes: Annotated[Annotated[list[Outcome], _SOME] | None, Meta(description="TLS outcomes of the leg.")] = None
+    directions: Annotated[Annotated[list[Direction], _SOME] | None, Meta(description="Directions of the leg.")] = None
     in_clear: Annotated[
-        list[bool | Literal["absent"]] | None,
-        Meta(description="`true`: mail went in clear on the leg, `false`: under TLS, `absent`: unknown, or no mail.", min_length=1),
+        Annotated[list[bool | Literal["absent"]], _SOME] | None,
+        Meta(description="`true`: mail went in clear on the leg, `false`: under TLS, `absent`: unknown, or no mail."),
     ] = None
     postures: Annotated[
-        list[Posture] | None,
-        Meta(description="Postures of messages. Asked of messages alone: records of other kinds have none, and pass.", min_length=1),
+        Annotated[list[Posture], _SOME] | None,
+        Meta(description="Postures of messages. Asked of messages alone: records of other kinds have none, and pass."),
     ] = None
-    mail_flows: Annotated[list[MailFlow] | None, Meta(description="Mail flows; another thing than directions.", min_length=1)] = None
-    appliances: Annotated[list[Annotated[str, Meta(min_length=1)]] | None, Meta(description="Names of appliances.", min_length=1)] = None
+    mail_flows: Annotated[Annotated[list[MailFlow], _SOME] | None, Meta(description="Mail flows; another thing than directions.")] = None
+    appliances: Annotated[Annotated[list[Annotated[str, Meta(min_length=1)]], _SOME] | None, Meta(description="Names of appliances.")] = (
+        None
+    )
 
 
 class FieldChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,8 +57,8 @@ class FieldChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ordered and joined are always there: they need not be kept, and cannot be dropped.
     """
 
-    keep: Annotated[list[str] | None, Meta(description="These alone. Not together with `drop`.", min_length=1)] = None
-    drop: Annotated[list[str] | None, Meta(description="All but these. Not together with `keep`.", min_length=1)] = None
+    keep: Annotated[Annotated[list[str], _SOME] | None, Meta(description="These alone. Not together with `drop`.")] = None
+    drop: Annotated[Annotated[list[str], _SOME] | None, Meta(description="All but these. Not together with `keep`.")] = None
 
 
 class PseudonymSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

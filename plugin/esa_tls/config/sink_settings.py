@@ -37,8 +37,8 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     constants: Annotated[
         bool,
         Meta(
-            description="Put on each record what is the same on all of a kind (`event.kind`, `event.dataset`, `ecs.version` and so on), for "
-            "a store that has no index template to say it."
+            description="Put on each record what is the same on all of a kind (`event.kind`, `event.dataset`, `ecs.version` and so on), "
+            "for a store that has no index template to say it."
         ),
     ] = False
     pseudonyms: Annotated[

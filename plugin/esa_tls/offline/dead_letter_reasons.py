@@ -33,8 +33,8 @@ _KNOWN: Final[tuple[tuple[str, Explanation], ...]] = (
         "unreadable",
         Explanation(
             "The record's bytes in the journal could not be read for what this sink is to get of them (or by the sink), so nothing of them "
-            "was sent. That is a fault of esa-tls or of the disk. Letters that hold a record as it was are not replayed: the sink might not "
-            "be meant to see it.",
+            "was sent. That is a fault of esa-tls or of the disk. Letters that hold a record as it was are not replayed: the sink might "
+            "not be meant to see it.",
             "Keep one with --json for a report, check the disk, then --discard.",
         ),
     ),

@@ -154,8 +154,10 @@ def _read_otlp(segment: bytes) -> Iterator[OutboxRecord]:
 def _record_of(message: Any) -> Record:  # noqa: ANN401 (a class made at run time)
     """Raises DecodeError, MalformedMessage."""
     kind = message.event_name.removeprefix("cisco_esa.")
-    event: Record = {"created": _iso(message.observed_time_unix_nano // _NS)}
-    if kind == "line":
+    event: Record = {}
+    if message.observed_time_unix_nano:
+        event["created"] = _iso(message.observed_time_unix_nano // _NS)
+    if kind == "line" and message.HasField("body"):
         event["original"] = message.body.string_value
     record: Record = {"@timestamp": _iso(message.time_unix_nano // _NS), "event": event, "cisco_esa": {"record": kind}}
     if message.severity_text:

@@ -148,9 +148,8 @@ _NAME = r"(?P<name>(?:[\w-]{1,63}+\.){1,16}[A-Za-z]{2,63}(?![\w-]))"
 _SUSPECT = re.compile(r"[@:.]")
 """A text without any of these holds nothing that is looked for."""
 
-_PLAIN_DOMAIN = re.compile(r"[\w.-]{1,255}")
+_PLAIN_DOMAIN = re.compile(r"[\w.-]{0,254}\w")
 _IP = re.compile(_IPV4)
-_MAILBOX = re.compile(r"([^<]*?)( *)<([^<>]+@[^<>]+)>")
 _CODES = re.compile(r"(?:[2-5][0-9]{2}(?:[ -]|\Z))?(?:[245]\.[0-9]{1,3}\.[0-9]{1,3}(?:[ ]|\Z))?(?:[Oo][Kk]\.?\Z)?")
 _FAILURE = re.compile(
     r"(?P<code>[0-9]\.[0-9]{1,3}\.[0-9]{1,3} - )?(?P<reason>.*?)"
@@ -308,10 +307,11 @@ class Privacy:
 
     def mailbox(self, text: str) -> str:
         """`Name <address>`, or an address, or a name."""
-        match = _MAILBOX.fullmatch(text)
-        if match is None:
+        name, opened, rest = text.rpartition("<")
+        if not opened or not rest.endswith(">") or "@" not in rest:
             return self.address(text)
-        return f"{self.text(match[1])}{match[2]}<{self.address(match[3])}>"
+        bare = name.rstrip(" ")
+        return f"{self.text(bare)}{name[len(bare) :]}<{self.address(rest[:-1])}>"
 
     def domain(self, text: str) -> str:
         """A domain that mail was for."""

@@ -30,7 +30,7 @@ SHAPES: Final[dict[str, tuple[str, ...]]] = {
     # connections
     "connection-opened": (
         (
-            rf"New (?:SMTP|smtp) ICID {_N} [Ii]nterface (?P<words>.*?)(?: \((?P<host>[^ ()]*)\))? address (?P<host2>\S*)"
+            rf"New (?:SMTP|smtp) ICID {_N} [Ii]nterface (?P<words>.*?)(?: \((?P<host>\S*)\))? address (?P<host2>\S*)"
             r"(?: reverse dns host  ?(?P<host3>.*?)(?: verified (?:yes|no))?)?"
         ),
         rf"New (?:SMTP|smtp) DCID {_N} [Ii]nterface (?P<host>\S+) address (?P<host2>\S+)(?: port {_N}\.?)?",
