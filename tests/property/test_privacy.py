@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,13 +43,13 @@ def facts_of(lines: Iterable[bytes]) -> Iterator[Fact]:
             yield parse(text[at:])
 
 
-def secrets_of(lines: list[bytes], classes: Iterable[str], *, keep_domains: bool) -> set[str]:
+def secrets_of(lines: list[bytes], classes: Collection[str], *, keep_domains: bool) -> set[str]:
     """Values of the lines that must not be left. Short ones are words of the appliance too; a domain may be that of an address."""
     found: set[str] = set()
     domains: set[str] = set()
     for fact in facts_of(lines):
         for name, value in (fact.values or {}).items():
-            if CLASS_OF_VALUE.get(name) in classes and isinstance(value, str):
+            if CLASS_OF_VALUE.get(name, "") in classes and isinstance(value, str):
                 found.add(value)
                 domains.add(value.rpartition("@")[2])
     return {
