@@ -328,6 +328,15 @@ def _one_dead_letter(data_dir: Path, number: int, *, as_json: bool, explain: boo
     return int(not discard)
 
 
+_key_file = click.option(
+    "--key-file",
+    required=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The keys, as in `pseudonyms.keys` of a sink.",
+)
+
+
 @cli.group()
 def pseudonym() -> None:
     """Keys of pseudonyms, and what stands behind a pseudonym."""
@@ -342,14 +351,23 @@ def pseudonym_key(number: int) -> None:
     click.echo(pseudonyms.new_key(number))
 
 
+@pseudonym.command("make")
+@click.argument("text")
+@_key_file
+@click.option(
+    "--domains", type=click.Choice(["keep", "pseudonym"]), default="keep", show_default=True, help="As in the sink that is to be searched."
+)
+def pseudonym_make(text: str, *, key_file: Path, domains: str) -> None:
+    """Print the pseudonyms of TEXT, a mail address or anything else, to search a store for: one for each key, the newest first."""
+    from esa_tls.offline import pseudonym as pseudonyms
+
+    for made in pseudonyms.make(text, keys=_secret(key_file, None), file=str(key_file), keep_domains=domains == "keep"):
+        click.echo(made)
+
+
 @pseudonym.command("reveal")
 @click.argument("text", required=False)
-@click.option(
-    "--key-file",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The keys, as in `pseudonyms.keys`; all of them read.",
-)
+@_key_file
 def pseudonym_reveal(text: str | None, *, key_file: Path) -> int:
     """Print TEXT, or standard input line by line, with its pseudonyms turned back; exit 1 if any is of no key that is there.
 

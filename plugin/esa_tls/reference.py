@@ -6,7 +6,7 @@ fields in `core/records.py`. The table of metrics is made in `telemetry.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import cleandoc
 from typing import Protocol
 
@@ -160,6 +160,22 @@ def _default_text(field: inspect.Field) -> str:
     if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
         return "one, `type: " + str(value[0].__struct_config__.tag) + "`"
     return f"`{msgspec.json.encode(value).decode()}`"
+
+
+def privacy_reference(
+    fields: Iterable[RecordField], *, treatments: Mapping[str, str], classes: Mapping[str, str], becomes: Mapping[str, str]
+) -> str:
+    """The fields that may say something about a person, as a markdown table: what they hold, and what pseudonyms make of it.
+
+    `treatments`: by path; `classes` and `becomes`: by treatment, what it belongs to and what it does. One without `becomes` is left out.
+    """
+    rows = ["| field | in | what it holds | class | with pseudonyms |", "| --- | --- | --- | --- | --- |"]
+    for field in fields:
+        treatment = treatments.get(field.name.removesuffix("[]"), "")
+        if treatment in becomes:
+            kind = f"`{classes[treatment]}`" if treatment in classes else ""
+            rows.append(f"| `{field.name}` | {' '.join(field.kinds) or 'all'} | {field.meaning} | {kind} | {becomes[treatment]} |")
+    return "\n".join(rows) + "\n"
 
 
 class RecordField(Protocol):

@@ -57,6 +57,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "journal dead-letters",
         "pseudonym",
         "pseudonym key",
+        "pseudonym make",
         "pseudonym reveal",
         "lookup",
         "watch",
@@ -349,6 +350,21 @@ def test_a_key_is_made_and_reads_back(tmp_path: Path, capsys: pytest.CaptureFixt
     path.write_text("no key", encoding="utf-8")
     assert called("pseudonym", "reveal", address, "--key-file", str(path)) == 2
     assert capsys.readouterr().err == f"esa-tls: {path}: line 1 is no `ID:KEY` with an ID from 1 to 9999\n"
+
+
+def test_pseudonyms_to_search_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`pseudonym make` prints what stands in records for an address or a text, for each key, the newest first."""
+    from esa_tls.wire.pseudonyms import Pseudonyms
+
+    path = tmp_path / "keys"
+    path.write_text("1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n2:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n", encoding="utf-8")
+    old, new = Pseudonyms({1: bytes(32)}), Pseudonyms({2: b"\x01" * 32})
+    assert called("pseudonym", "make", "anna@example.org", "--key-file", str(path)) == 0
+    assert capsys.readouterr().out.split() == [one.address("anna", "example.org", keep_domain=True) for one in (new, old)]
+    assert called("pseudonym", "make", "anna@example.org", "--key-file", str(path), "--domains", "pseudonym") == 0
+    assert capsys.readouterr().out.split() == [one.address("anna", "example.org", keep_domain=False) for one in (new, old)]
+    assert called("pseudonym", "make", "Offer for Dora", "--key-file", str(path)) == 0
+    assert capsys.readouterr().out.split() == [new.of("Offer for Dora", ""), old.of("Offer for Dora", "")]
 
 
 def test_standard_input_is_revealed_line_by_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging.config
 import re
 import tomllib
@@ -16,8 +17,9 @@ from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from esa_tls import cli, config, reference
+from esa_tls import app, cli, config, reference
 from esa_tls.core.fields import FIELDS
+from esa_tls.wire.privacy import BECOMES, CLASS_OF, TREATMENTS
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ["requirements.lock", "tests/peers/sigma/requirements.txt"]
@@ -157,6 +159,7 @@ def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
         ("rules", "rules"),
         ("rules", "alerts"),
         ("splunk", "splunk_cim"),
+        ("privacy", "privacy"),
         ("commands", None),
     ],
 )
@@ -182,17 +185,31 @@ def test_every_record_field_is_in_the_manual() -> None:
         assert [f"`{field.name}`", field.type, " ".join(field.kinds) or "all", field.meaning] == cells
 
 
+def test_every_field_that_pseudonyms_touch_is_in_the_manual() -> None:
+    """The page on privacy has a row for each field with a treatment that does something, and says what it does."""
+    rows = reference.privacy_reference(FIELDS, treatments=TREATMENTS, classes=CLASS_OF, becomes=BECOMES).splitlines()[2:]
+    touched = [field for field in FIELDS if TREATMENTS.get(field.path, "plain") != "plain"]
+
+    assert len(rows) == len(touched) > 60
+    for row, field in zip(rows, touched, strict=True):
+        assert row.startswith(f"| `{field.name}` | ")
+        assert row.endswith(f" | {BECOMES[TREATMENTS[field.path]]} |")
+    assert set(BECOMES) == set(TREATMENTS.values()) - {"plain"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_examples_of_the_manual_are_there(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a page points to exist, and its YAML can be read; where it is a configuration, it is accepted, its secrets given."""
-    monkeypatch.setattr(config.loading, "_file_text", lambda _path: "x")
+    key = f"1:{base64.b64encode(bytes(32)).decode()}"
+    monkeypatch.setattr(config.loading, "_file_text", lambda path: key if "pseudonym" in path else "x")
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"literalinclude} (\S+)", text):
         assert (page.parent / target).exists(), target
     for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         keys = set(yaml.safe_load(block))
         if keys <= {field.encode_name for field in msgspec.structs.fields(config.Config)}:
-            config.parse(block, file=page.name, environment=dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "x"))
+            made = config.parse(block, file=page.name, environment=dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "x"))
+            app.check_selections(made, file=page.name)
 
 
 def test_metrics_named_in_the_manual_exist() -> None:

@@ -1,4 +1,4 @@
-"""Keys of pseudonyms, and pseudonyms turned back, on the command line: `esa-tls pseudonym key` and `esa-tls pseudonym reveal`.
+"""Keys of pseudonyms, pseudonyms to search for, and pseudonyms turned back, on the command line: `esa-tls pseudonym key|make|reveal`.
 
 What is turned back came from outside (a Subject may hold anything): in text, what is not printable is escaped. A line that is a JSON object
 comes out as one, with the texts in it turned back.
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from esa_tls.config import Secret, key_ring
 from esa_tls.errors import ConfigError
+from esa_tls.wire.privacy import Privacy
 from esa_tls.wire.pseudonyms import Pseudonyms
 
 KEY_BYTES = 32
@@ -24,12 +25,22 @@ def new_key(number: int) -> str:
     return f"{number}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode('ascii')}"
 
 
-def reveal(lines: Iterable[bytes], *, out: BinaryIO, keys: Secret | None, file: str) -> int:
-    """Write the lines with their pseudonyms turned back; returns how many are of no key that is there. Raises ConfigError."""
+def make(text: str, *, keys: Secret | None, file: str, keep_domains: bool) -> list[str]:
+    """What stands for a text in records, by each key, the newest first. Raises ConfigError."""
+    ring = _ring(keys, file)
+    return [Privacy(Pseudonyms({number: ring[number]}), keep_domains=keep_domains).address(text) for number in sorted(ring, reverse=True)]
+
+
+def _ring(keys: Secret | None, file: str) -> dict[int, bytes]:
     try:
-        pseudonyms = Pseudonyms(key_ring("" if keys is None else keys.reveal()))
+        return key_ring("" if keys is None else keys.reveal())
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
+
+
+def reveal(lines: Iterable[bytes], *, out: BinaryIO, keys: Secret | None, file: str) -> int:
+    """Write the lines with their pseudonyms turned back; returns how many are of no key that is there. Raises ConfigError."""
+    pseudonyms = Pseudonyms(_ring(keys, file))
     unread = 0
     for raw in lines:
         line = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")

@@ -27,7 +27,7 @@ from esa_tls.wire.outbox_records import Record
 from esa_tls.wire.privacy_lines import line_pieces
 from esa_tls.wire.pseudonyms import Pseudonyms
 
-__all__ = ["CLASSES", "CLASS_OF", "TREATMENTS", "Privacy"]
+__all__ = ["BECOMES", "CLASSES", "CLASS_OF", "TREATMENTS", "Privacy"]
 
 CLASSES: Final = ("addresses", "subjects", "attachments", "message_ids", "hosts", "urls")
 """What can be replaced."""
@@ -119,6 +119,29 @@ TREATMENTS: Final[dict[str, str]] = {
     "cisco_esa.cef.urls": "url",
 }
 """What is done with the text of each field; a test demands that none is missing. `plain` stays: closed lists, and the appliance itself."""
+
+
+BECOMES: Final = {
+    "address": "a pseudonym; its domain stays or becomes one too (`domains`)",
+    "mailbox": "the name a pseudonym, the address another",
+    "subject": "a pseudonym",
+    "attachment": "a pseudonym",
+    "message_id": "a pseudonym",
+    "host": "a pseudonym",
+    "ip": "a pseudonym, in `address` beside it (`related.ip`: in `related.hosts`), as it is no IP address any more",
+    "url": "a pseudonym",
+    "related": "names of machines: pseudonyms; domains of mail: stay or become pseudonyms (`domains`)",
+    "domain": "stays, or becomes a pseudonym (`domains: pseudonym`)",
+    "response": "codes stay, the server's words become a pseudonym",
+    "reason": "words of the appliance that are known stay, the rest becomes a pseudonym",
+    "details": "errors of the operating system stay, all else becomes a pseudonym",
+    "verdict": "known verdicts stay, all else becomes a pseudonym",
+    "when": "a date stays, all else becomes a pseudonym",
+    "words": "stays; addresses, IP addresses and URLs in it become pseudonyms",
+    "line": "by the shape of the line: what is from outside becomes pseudonyms; a line of no known shape as a whole",
+    "left out": "left out",
+}
+"""What each treatment makes of a field, for people; `plain` is left as it is."""
 
 
 class _Place(dict[str, "_Place"]):
