@@ -7,7 +7,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
 from tests.unit.wire.selection_cases import CORPUS, ENCODINGS, corpus_rows, mail_rows, records_of, simulated_rows, without_host
 
 from esa_tls.core.batch import Row
-from esa_tls.core.protobuf import field
+from esa_tls.core.protobuf import field, key_value
 from esa_tls.wire.outbox_records import read, write
 
 
@@ -74,6 +74,24 @@ def test_what_is_read_is_the_readers_own() -> None:
         return before
 
     assert told() == told()
+
+
+def test_short_attributes_are_remembered_and_still_the_readers_own() -> None:
+    """An attribute that comes again is not decoded again; lists of objects, of texts and single texts in it are nobody else's."""
+    pairs = {
+        "cisco_esa.appliance": "esa1",
+        "cisco_esa.record": "message",
+        "cisco_esa.recipients": [{"rid": 0, "address": "a@b.example"}],
+        "email.to.address": ["a@b.example"],
+    }
+    segment = field(2, field(12, b"cisco_esa.message") + b"".join(field(6, key_value(key, value)) for key, value in pairs.items()))
+    for _ in range(3):
+        [one] = read("otlp", segment)
+        assert one.record is not None
+        assert one.record["cisco_esa"]["recipients"] == [{"rid": 0, "address": "a@b.example"}]
+        assert one.record["email"]["to"]["address"] == ["a@b.example"]
+        one.record["cisco_esa"]["recipients"][0]["address"] = "changed"
+        one.record["email"]["to"]["address"][0] = "changed"
 
 
 def test_the_sentence_is_made_of_what_is_left() -> None:
