@@ -161,14 +161,15 @@ def _tree(paths: Iterable[str]) -> _Tree:
 
 
 def _kept(record: Record, tree: _Tree) -> Record:
-    """What of a record is in the tree, as a new one."""
+    """What of a record is in the tree, as a new one, in the order of the record."""
     found: Record = {}
-    for name, below in tree.items():
-        if name not in record:
+    for name, value in record.items():
+        below = tree.get(name)
+        if below is None:
             continue
-        value = record[name] if not below else _each(record[name], below, drop=False)
-        if value not in ({}, []):
-            found[name] = value
+        left = value if not below else _each(value, below, drop=False)
+        if left not in ({}, []):
+            found[name] = left
     return found
 
 
