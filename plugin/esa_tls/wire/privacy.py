@@ -83,6 +83,7 @@ TREATMENTS: Final[dict[str, str]] = {
         "words",
     ),
     **_tls("cisco_esa.tls", "cisco_esa.reception.tls", "cisco_esa.deliveries.tls", "cisco_esa.delivery_tls"),
+    **{f"{prefix}.partners": "words" for prefix in ("cisco_esa.tls", "cisco_esa.reception.tls", "cisco_esa.deliveries.tls")},
     **_ends("source", "destination", "cisco_esa.reception.peer", "cisco_esa.deliveries.peer"),
     "related.ip": "ip",
     "related.hosts": "related",
