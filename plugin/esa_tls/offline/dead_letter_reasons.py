@@ -133,15 +133,29 @@ _KNOWN: Final[tuple[tuple[str, Explanation], ...]] = (
     ),
     # Loki
     (
-        "greater_than_max_sample_age|too_far_behind|out_of_order|entry_too_far_behind",
+        "greater_than_max_sample_age|too_far_behind",
         Explanation(
-            "Loki takes no entry that is so much older than its newest one, or than now.",
-            f"Raise reject_old_samples_max_age, or leave them: the same records are in other stores. {_ONCE_MORE}",
+            "Loki takes no entry that is so old, or so far behind the newest one of its stream.",
+            f"Raise reject_old_samples_max_age or max_chunk_age, if they have to be there. {_ONCE_MORE}",
         ),
     ),
     (
-        "line_too_long|max_label_names_per_series|structured_metadata_\\w+|label_\\w+",
-        Explanation("The entry is beyond one of Loki's limits.", f"Raise the limit it names. {_ONCE_MORE}"),
+        "too_far_in_future",
+        Explanation(
+            "The record's time is ahead of Loki's clock: an appliance's clock is wrong, or its time zone here (`appliance.timezones`).",
+            f"Put the clock or the zone right; these records can be sent again when their time has come. {_ONCE_MORE}",
+        ),
+    ),
+    (
+        "line_too_long|structured_metadata_too_large|structured_metadata_too_many",
+        Explanation(
+            "The entry is beyond a limit of Loki's that is below the one this sink cuts to.",
+            f"Raise the limit it names, or cut or drop fields of this sink. {_REPLAY}",
+        ),
+    ),
+    (
+        r"label_(?:name|value)_too_long|duplicate_label_names|(?:invalid|missing)_labels",
+        Explanation("Loki refuses the labels of the entry's stream.", f"Look at the sink's labels and Loki's limits. {_REPLAY}"),
     ),
     # what came in
     (

@@ -131,7 +131,9 @@ def test_one_letter_is_shown_whole_and_escaped(data_dir: Path) -> None:
         *("document_parsing_exception", "mapper_parsing_exception", "illegal_argument_exception", "strict_dynamic_mapping_exception"),
         *("no_data", "invalid_format", "no_event_field", "blank_event_field", "indexed_fields", "hec_7"),
         *("invalid_timestamp", "invalid_record", "no_line", "no_body", "body_type", "entry_shape", "record_not_map", "record_too_wide"),
-        *("frame_too_deep", "frame_entries_not_msgpack", "entries_too_deep"),
+        *("greater_than_max_sample_age", "too_far_behind", "too_far_in_future", "line_too_long", "structured_metadata_too_large"),
+        *("structured_metadata_too_many", "label_name_too_long", "label_value_too_long", "duplicate_label_names", "invalid_labels"),
+        *("missing_labels", "frame_too_deep", "frame_entries_not_msgpack", "entries_too_deep"),
     ],
 )
 def test_every_label_has_an_explanation_of_its_own(label: str) -> None:
