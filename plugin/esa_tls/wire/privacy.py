@@ -162,8 +162,10 @@ class _Place(dict[str, "_Place"]):
 
 # -- what is found in words ------------------------------------------------------------------------------------------------------
 _URL = r"(?P<url>[A-Za-z][A-Za-z0-9+.-]{0,31}://[^\s<>\"']+)"
+_LOCAL = r"[^\s<>()\[\]{},;:\"|@]"
 _ADDRESS = (
-    r"(?P<address>(?:\"(?:[^\"\\]|\\.){1,128}\"|(?<![^\s<>()\[\]{},;:\"|])[^\s<>()\[\]{},;:\"|@]++)"
+    # A first part begins where a word does, or behind a quote; the latter has an end, as there may be a quote every other letter.
+    rf"(?P<address>(?:\"(?:[^\"\\]|\\.){{1,128}}\"|(?<!{_LOCAL}){_LOCAL}++|(?<='){_LOCAL}{{1,256}}+)"
     r"@(?:\[[^\]\s]*+\]?|[^\s<>()\[\]{},;:\"'|]*[^\s<>()\[\]{},;:\"'|.])?)"
 )
 _IPV6 = r"(?P<ipv6>(?<![0-9A-Fa-f:.])(?=[0-9A-Fa-f:.]*?::|(?:[0-9A-Fa-f]{1,4}:){6})[0-9A-Fa-f:.]++(?:%\w+)?)"

@@ -63,7 +63,7 @@ SHAPES: Final[dict[str, tuple[str, ...]]] = {
     "connection-disconnected": (rf"ICID {_N} disconnected address (?P<host>[^ ,]*)(?:, (?P<words>.*))?",),
     "connection-error": (
         (
-            rf"Connection Error: (?:[A-Za-z ]{{1,40}} )?DCID:? {_N} (?:domain: (?P<domain>\S+) )?(?:IP: (?P<host>\S+) ?)?(?:port: {_N} ?)?"
+            rf"Connection Error: (?:[A-Za-z ]{{1,40}} )?DCID:? {_N} (?:domain: (?P<domain>\S+) )?(?:IP: (?P<host>\S+)(?: |\Z))?(?:port: {_N}(?: |\Z))?"
             r"(?:details: (?P<details>.*) interface: (?P<host2>\S*)(?: reason: (?P<words>.*))?)?"
         ),
     ),
@@ -227,7 +227,7 @@ SHAPES: Final[dict[str, tuple[str, ...]]] = {
         r"DNS Temporary Failure (?P<domain>\S+) (?:MX|A|AAAA|TLSA|CNAME|PTR)(?: (?P<text>.*))?",
         r"A [\w/-]{1,40} alert was sent to (?P<address>\S+) with subject (?P<subject>.*)",
     ),
-    "consolidated-event": (r"CEF:[0-9]\|(?:(?:[^|\\]|\\.){0,255}\|){6}(?P<text>.*)",),
+    "consolidated-event": (r"CEF:[0-9]\|(?P<words>(?:(?:[^|\\]|\\.){0,255}\|){6})(?P<text>.*)",),
 }
 """Patterns of whole bodies by action; an action that is not here has no line that may be kept."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -40,8 +40,11 @@ ID_TIME_CHARS = 8
 """The first characters of a record's id are its time."""
 
 _FORM = b"esa-tls pseudonym 1"
+_SIV_BYTES = 16
 _MIN_CHARS = 39
 """Base32 of the SIV and the shortest text."""
+
+_MAX_TRIED_CHARS = 4096
 
 PSEUDONYM = re.compile(r"p([1-9][0-9]{0,3})\.([a-z2-7]{" + str(_MIN_CHARS) + r",})(?![a-z2-7])(?:@([\w.-]*\w))?", re.IGNORECASE)
 """A pseudonym, its key's id, and the domain behind it if it is the first part of an address."""
@@ -69,6 +72,13 @@ class _Key:
         except (InvalidTag, ValueError):
             return None
         return data.rstrip(b"\0")[:-1].decode("utf-8", "surrogatepass")
+
+
+def _sizes(n_chars: int) -> Iterator[int]:
+    """How many of so many characters may be a pseudonym: all, or fewer, where letters of other words stand directly behind it."""
+    yield n_chars
+    for n_bytes in range(min(n_chars, _MAX_TRIED_CHARS) * 5 // 8 // PAD_BYTES * PAD_BYTES, _SIV_BYTES, -PAD_BYTES):
+        yield -(-n_bytes * 8 // 5)
 
 
 def _derived(secret: bytes, use: bytes, size_bytes: int) -> bytes:
@@ -124,10 +134,12 @@ class Pseudonyms:
             local = None if meant is None else key.open(body, meant.lower())
             if local is not None:
                 return f"{local}@{meant}"
-        whole = key.open(body, "")
-        if whole is None:
-            return None
-        return whole if domain is None else f"{whole}@{self.reveal(domain)[0]}"
+        for size in _sizes(len(body)):
+            whole = key.open(body[:size], "")
+            if whole is not None:
+                behind = match[2][size:]
+                return whole + behind if domain is None else f"{whole}{behind}@{self.reveal(domain)[0]}"
+        return None
 
     def _domain_behind(self, domain: str) -> str | None:
         """The domain that a pseudonym's first part is bound to; None: it is a pseudonym of no key that is here."""

@@ -188,7 +188,7 @@ def test_hostile_bodies_cost_little() -> None:
     assert line_pieces("subject", "MID 90 Subject " + "x" * MAX_SHAPE_CHARS) is None
 
 
-@pytest.mark.parametrize("piece", ["a@", "1.", "::", "f:", '"\\', "a.", " ", "<", "http://", "_.", "a+", '"@', "ﬀ."])
+@pytest.mark.parametrize("piece", ["a@", "1.", "::", "f:", '"\\', "a.", " ", "<", "http://", "_.", "a+", '"@', "'", "a'", "'@", "ﬀ."])
 def test_hostile_texts_cost_little(piece: str) -> None:
     """Whatever somebody repeats in a text, looking through it takes time in proportion to its length."""
     privacy = Privacy(PSEUDONYMS, keep_domains=False)

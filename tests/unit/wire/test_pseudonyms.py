@@ -72,6 +72,14 @@ def test_what_only_looks_like_a_pseudonym_stays() -> None:
         assert pseudonyms.reveal(text)[0] == text
 
 
+@pytest.mark.parametrize("text", ["", "x", "1234567", "12345678", "a text of many words" * 5])
+def test_letters_directly_behind_a_pseudonym(text: str) -> None:
+    """Where other words begin without a blank the pseudonym is still found, and they are left as they were."""
+    pseudonyms = Pseudonyms({1: ONE})
+    for behind in ("details: x", "abc", "p1.", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "7@b.example"):
+        assert pseudonyms.reveal(pseudonyms.of(text, "") + behind) == (text + behind, 0)
+
+
 def test_ids_are_made_anew_by_the_key() -> None:
     """The time in front stays, the rest is another: the same for the same id and key, unlike under another key."""
     record_id = "6923a0190011223344556677aa"
