@@ -63,7 +63,8 @@ SHAPES: Final[dict[str, tuple[str, ...]]] = {
     "connection-disconnected": (rf"ICID {_N} disconnected address (?P<host>[^ ,]*)(?:, (?P<words>.*))?",),
     "connection-error": (
         (
-            rf"Connection Error: (?:[A-Za-z ]{{1,40}} )?DCID:? {_N} (?:domain: (?P<domain>\S+) )?(?:IP: (?P<host>\S+)(?: |\Z))?(?:port: {_N}(?: |\Z))?"
+            rf"Connection Error: (?:[A-Za-z ]{{1,40}} )?DCID:? {_N} (?:domain: (?P<domain>\S+) )?(?:IP: (?P<host>\S+)(?: |\Z))?"
+            rf"(?:port: {_N}(?: |\Z))?"
             r"(?:details: (?P<details>.*) interface: (?P<host2>\S*)(?: reason: (?P<words>.*))?)?"
         ),
     ),
