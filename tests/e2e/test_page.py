@@ -1,4 +1,4 @@
-"""The page of a running sidecar: what was sent is on it, it is where it may be and nowhere else, and it costs memory only while it draws."""
+"""The page of a running sidecar: what was sent is on it, it is where it may be and nowhere else, and drawing costs memory only then."""
 
 from __future__ import annotations
 
