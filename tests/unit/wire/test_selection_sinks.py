@@ -12,6 +12,7 @@ from esa_tls.core.records import KINDS
 from esa_tls.runtime.dispatch import record_ends
 from esa_tls.wire import elasticsearch, kafka, splunk_hec
 from esa_tls.wire.json_batches import entries_of
+from esa_tls.wire.loki_entries import Entries
 from esa_tls.wire.otlp_encode import cut_requests
 from esa_tls.wire.privacy import Privacy
 from esa_tls.wire.pseudonyms import Pseudonyms
@@ -67,6 +68,21 @@ def test_kafka_and_splunk_read_them(selected: list[tuple[int, Row]]) -> None:
     assert odd == []
     assert len(events) == len(messages)
     assert all(b'"host":"esa1"' in event.data and b'"time":' in event.data for event in events)
+
+
+def test_loki_makes_entries(selected: list[tuple[int, Row]]) -> None:
+    """Each record is an entry of its appliance's stream, at its time and in its order."""
+    entries = Entries()
+    for row in of(selected, "json"):
+        for kind, count, body in row.segments:
+            made = entries.of(kind, body)
+            assert len(made) == count
+            for entry, line in zip(made, body.splitlines(), strict=True):
+                assert entry is not None
+                record = msgspec.json.decode(line)
+                assert entry[0] % 10**9 == record["event"]["sequence"]
+                assert 'appliance="esa1"' in entry[1]
+                assert record["event"]["id"].encode() in entry[2]
 
 
 def test_otlp_requests_can_be_made(selected: list[tuple[int, Row]]) -> None:
