@@ -201,14 +201,14 @@ def test_every_field_that_pseudonyms_touch_is_in_the_manual() -> None:
 def test_links_and_examples_of_the_manual_are_there(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a page points to exist, and its YAML can be read; where it is a configuration, it is accepted, its secrets given."""
     key = f"1:{base64.b64encode(bytes(32)).decode()}"
-    monkeypatch.setattr(config.loading, "_file_text", lambda path: key if "pseudonym" in path else "x" * 20)
+    monkeypatch.setattr(config.loading, "_file_text", lambda path: key if "pseudonym" in path else "x")
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"literalinclude} (\S+)", text):
         assert (page.parent / target).exists(), target
     for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         keys = set(yaml.safe_load(block))
         if keys <= {field.encode_name for field in msgspec.structs.fields(config.Config)}:
-            made = config.parse(block, file=page.name, environment=dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "x" * 20))
+            made = config.parse(block, file=page.name, environment=dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "x" * 32))
             app.check_selections(made, file=page.name)
 
 
