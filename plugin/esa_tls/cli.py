@@ -198,7 +198,7 @@ def config_reference(style: str) -> None:
     "--retention-days",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How long records are kept at least; 90 for the search stores, 7 for Kafka.",
+    help="How long records are kept at least; 90 for the search stores and Loki, 7 for Kafka.",
 )
 @click.option("--shards", type=click.IntRange(min=1), metavar="N", help="Primary shards of an index; without it as the store has it.")
 @click.option("--replicas", type=click.IntRange(min=0), metavar="N", help="Copies of each shard; without it as the store has it.")
@@ -225,7 +225,7 @@ def config_reference(style: str) -> None:
     help="File with the user's password; else the environment variable ESA_TLS_PASSWORD.",
 )
 def templates(store: str, *, url: str | None, **options: Any) -> int:
-    """Print what a STORE (elasticsearch, opensearch, kafka) must be told before records come, or put it in; exit 1 if a part cannot be."""
+    """Print what a STORE (elasticsearch, opensearch, kafka, loki) must be told before records come, or put it in; exit 1 if it cannot."""
     from esa_tls import templates as preparing
 
     wanted = preparing.Wanted(**{name: options[name] for name in preparing.Wanted.__struct_fields__})

@@ -20,7 +20,7 @@ from esa_tls.telemetry import Counters
 
 def record(encoding: str, number: int, *, pad: int = 0) -> bytes:
     """One outbox record whose id is `number`."""
-    body = {"@timestamp": 1, "event": {"id": f"id-{number}", "original": "x" * pad}}
+    body = {"@timestamp": 1, "event": {"id": f"id-{number}"}, "pad": "x" * pad}
     if encoding == "json":
         return json.dumps(body).encode() + b"\n"
     if encoding == "otlp":

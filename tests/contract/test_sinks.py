@@ -28,6 +28,7 @@ from tests.contract.http_receiver import OK as TAKEN
 from tests.contract.http_receiver import HttpReceiver, Posted
 from tests.contract.http_receiver import Reply as HttpReply
 from tests.contract.kafka_fakes import NOT_ENOUGH_REPLICAS, FakeBroker
+from tests.contract.loki_stub import LokiStub
 from tests.contract.otlp_receiver import TAKE, OtlpReceiver, Reply
 
 from esa_tls.core.batch import Row, Sealed
@@ -40,11 +41,13 @@ from esa_tls.sinks.fluent import FluentSink
 from esa_tls.sinks.http_post import Poster
 from esa_tls.sinks.jsonl import JsonlSink, Syscalls
 from esa_tls.sinks.kafka import KafkaSink
+from esa_tls.sinks.loki import LokiSink
 from esa_tls.sinks.otlp import OtlpSink, make_client
 from esa_tls.sinks.splunk_hec import SplunkHecSink
 from esa_tls.sinks.webhook import WebhookSink
 from esa_tls.telemetry import SINK_DEAD_LETTERED, SINK_REJECTED, SINK_RETRIES, SINK_SENT, Counters
 from esa_tls.wire.kafka import topics_of
+from esa_tls.wire.loki_entries import Entries
 
 
 class Store(Protocol):
@@ -298,6 +301,21 @@ class WebhookStore(_HttpStore):
         return self.taken
 
 
+class LokiStore(_HttpStore):
+    """Loki; failing = 503. What is refused for good has more metadata than it takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stub = LokiStub(max_metadata_bytes=32768, before=lambda _: HttpReply(503) if self.failing() else None)
+        self.receiver.answer = self.stub.answer
+
+    def sink(self) -> Sink:
+        return LokiSink(Poster(timeout_s=20.0), [self.receiver.url], Entries(), name="sink", max_request_bytes=100_000)
+
+    def numbers(self) -> list[int]:
+        return [int(entry.fields["event_id"].removeprefix("id-")) for entry in self.stub.accepted]
+
+
 class SplunkStore(_HttpStore):
     """Splunk's collector, with acknowledgements; failing = it is busy, or asked for acknowledgements has none yet."""
 
@@ -323,6 +341,14 @@ async def kafka_store(_: Path) -> AsyncIterator[Store]:
 async def webhook_store(_: Path) -> AsyncIterator[Store]:
     """A `WebhookStore` with its server running."""
     store = WebhookStore()
+    async with store.receiver:
+        yield store
+
+
+@asynccontextmanager
+async def loki_store(_: Path) -> AsyncIterator[Store]:
+    """A `LokiStore` with its server running."""
+    store = LokiStore()
     async with store.receiver:
         yield store
 
@@ -376,6 +402,7 @@ STORES = {
     "otlp http": otlp_http_store,
     "elasticsearch": bulk_store,
     "kafka": kafka_store,
+    "loki": loki_store,
     "webhook": webhook_store,
     "splunk_hec": splunk_store,
 }

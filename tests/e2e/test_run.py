@@ -18,6 +18,7 @@ from tests.e2e.sidecar import Sidecar, Sidecars, esa_tls, stored_lines, wait_for
 from esa_tls.app import core_settings
 from esa_tls.config import Config
 from esa_tls.offline.simulate import SimulationSettings, simulate
+from esa_tls.runtime.journal_folder import VERSION
 
 TLS_LINES = (
     b"Mon Nov 24 00:00:00 2025 Info: New SMTP ICID 500 interface D1 (192.0.2.1) address 198.51.100.7 reverse dns host mx.test verified yes",
@@ -235,13 +236,14 @@ def test_a_newer_journal_is_refused(tmp_path: Path, sidecars: Sidecars) -> None:
     config = write_config(tmp_path)
     assert 0 == sidecars.start(config).drain()
     version = tmp_path / "data" / "journal-0" / "version"
-    version.write_text("2\n")
+    later = f"{VERSION + 1}\n"
+    version.write_text(later)
 
     refused = esa_tls("run", "-c", config)
 
     assert 1 == refused.returncode
     assert "use a newer esa-tls" in one_sentence(refused.stderr)
-    assert "2\n" == version.read_text()
+    assert later == version.read_text()
 
 
 @pytest.mark.parametrize(

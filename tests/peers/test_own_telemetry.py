@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from tests.e2e.sidecar import Sidecars, write_config
+from tests.e2e.sidecar import Sidecars, wait_for, write_config
 from tests.e2e.test_run import deliver, simulated
 from tests.peers.collecting import Collector
 from tests.peers.programs import Programs, free_port
@@ -81,3 +82,18 @@ def test_a_collector_receives_metrics_traces_and_log(
     assert {record["severityText"] for record in records} >= {"INFO"}
     forwarded = names(exported(tmp_path / "forward.jsonl"), "resourceLogs", "scopeLogs", "logRecords")
     assert any("Source fluent listens on" in json.dumps(record) for record in forwarded)
+
+
+def test_promtool_finds_nothing_to_say(tmp_path: Path, promtool: Path, sidecars: Sidecars) -> None:
+    """`promtool check metrics` takes the page of a sidecar at work without a complaint about names, units, types or help."""
+    sidecar = sidecars.start(write_config(tmp_path)).until_ready()
+    deliver(sidecar, simulated(messages=50))
+    wait_for("records", lambda: sidecar.metric("esa_tls_sink_records_sent_total") > 0, within_s=20)
+    status, page = sidecar.get("/metrics")
+    assert status == 200
+    done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    wrong = subprocess.run(
+        [promtool, "check", "metrics"], input="# TYPE a counter\na 1\n", capture_output=True, text=True, timeout=20, check=False
+    )
+    assert wrong.returncode != 0

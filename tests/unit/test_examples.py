@@ -19,7 +19,7 @@ from esa_tls.sinks.otlp import OtlpSink
 from esa_tls.telemetry import Counters
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
-OURS = ["esa-syslog.yaml", "esa-tls-elasticsearch.yaml", "esa-tls-otlp.yaml", "esa-tls.yaml"]
+OURS = ["esa-syslog.yaml", "esa-tls-elasticsearch.yaml", "esa-tls-loki.yaml", "esa-tls-otlp.yaml", "esa-tls.yaml"]
 THEIRS = ["collector.yaml", "fluent-bit.yaml"]
 
 

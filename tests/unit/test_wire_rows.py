@@ -43,6 +43,17 @@ ROWS = {
     "O11": "as a client, against every answer",
     "O12": "a real Collector, there and back",
     "O13": "a commit held for 6 s, a Collector that sends again",
+    # Loki
+    "L1": "the vectors, byte for byte, and taken by a server",
+    "L2": "the same push twice",
+    "L3": "metadata that Loki refuses is never made",
+    "L4": "what Loki refuses is counted by its reason",
+    "L5": "one bad of three",
+    "L6": "answers that are tried again",
+    "L7": "a tenant that is missing",
+    "L8": "OTLP to Loki's own endpoint",
+    "L9": "raw snappy, not framed",
+    "L10": "a replay into the same streams",
     # Syslog
     "S1": "four shapes over each transport",
     "S2": "framing found out for each frame",
@@ -71,7 +82,7 @@ ROWS = {
 }
 """F18 (Fluent Bit, Fluentd) and E8 (Elasticsearch) want containers and are not among them: they cannot be had where these tests run."""
 
-_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[EFKOS]\d+_)+)", re.MULTILINE)
+_NAMED = re.compile(r"^\s*(?:async )?def test_((?:[EFKLOS]\d+_)+)", re.MULTILINE)
 
 
 def rows_tested() -> set[str]:

@@ -6,6 +6,7 @@ from esa_tls.config import (
     FluentUpstream,
     JsonlSink,
     KafkaSink,
+    LokiSink,
     OtlpSink,
     SplunkHecSink,
     WebhookSink,
@@ -23,6 +24,7 @@ from esa_tls.sinks.http_post import Poster
 from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
 from esa_tls.sinks.kafka import KafkaSink as KafkaProducer
 from esa_tls.sinks.kafka import client_maker, client_properties, tls_properties
+from esa_tls.sinks.loki import LokiSink as LokiClient
 from esa_tls.sinks.otlp import Client as OtlpTransport
 from esa_tls.sinks.otlp import OtlpSink as OtlpClient
 from esa_tls.sinks.otlp import make_client
@@ -31,6 +33,7 @@ from esa_tls.sinks.webhook import WebhookSink as WebhookClient
 from esa_tls.telemetry import Counters
 from esa_tls.wire.fluent_handshake import ClientCredentials
 from esa_tls.wire.kafka import topics_of
+from esa_tls.wire.loki_entries import Entries
 from esa_tls.wire.splunk_hec import EventSettings
 
 
@@ -86,6 +89,20 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
             )
         case KafkaSink():
             return _kafka(settings, classes, counters)
+        case LokiSink():
+            return LokiClient(
+                _poster(settings, counters),
+                settings.endpoints,
+                Entries(labels=settings.labels, label_fields=settings.label_fields, max_line_bytes=settings.max_line_bytes),
+                name=settings.name,
+                cls_wanted=classes,
+                kinds=kinds,
+                form=settings.format,
+                gzip=settings.gzip,
+                headers=_loki_headers(settings),
+                max_request_bytes=settings.max_request_bytes,
+                max_in_flight=settings.max_in_flight,
+            )
         case SplunkHecSink():
             return SplunkHecClient(
                 _poster(settings, counters, cookies=True),
@@ -133,7 +150,7 @@ def _nodes(settings: ElasticsearchSink, counters: Counters | None) -> Nodes:
     )
 
 
-def _poster(settings: SplunkHecSink | WebhookSink, counters: Counters | None, *, cookies: bool = False) -> Poster:
+def _poster(settings: LokiSink | SplunkHecSink | WebhookSink, counters: Counters | None, *, cookies: bool = False) -> Poster:
     tls = settings.tls
     return Poster(
         timeout_s=settings.timeout_s,
@@ -141,6 +158,18 @@ def _poster(settings: SplunkHecSink | WebhookSink, counters: Counters | None, *,
         server_name=None if tls is None else tls.server_name,
         cookies=cookies,
     )
+
+
+def _loki_headers(settings: LokiSink) -> dict[str, str]:
+    """Who we are, and for which tenant."""
+    headers = {name: value.reveal() for name, value in settings.headers.items()}
+    if settings.tenant is not None:
+        headers["X-Scope-OrgID"] = settings.tenant
+    if settings.token is not None:
+        headers["Authorization"] = f"Bearer {settings.token.reveal()}"
+    elif settings.username is not None and settings.password is not None:
+        headers |= authorization(username=settings.username, password=settings.password.reveal())
+    return headers
 
 
 def _kafka(settings: KafkaSink, classes: tuple[str, ...], counters: Counters | None) -> KafkaProducer:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.kafka import KafkaSasl, KafkaSink
 from esa_tls.config.loading import load, load_require_tls, parse
+from esa_tls.config.loki import LokiSink
 from esa_tls.config.own_telemetry import Telemetry, TelemetryFluent, TelemetryOtlp
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
@@ -44,6 +45,7 @@ __all__ = [
     "KafkaSink",
     "KiB",
     "ListenTls",
+    "LokiSink",
     "MiB",
     "OtlpGrpcSource",
     "OtlpHttpSource",

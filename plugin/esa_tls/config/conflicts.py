@@ -12,6 +12,7 @@ import msgspec
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.kafka import KafkaSink, wrong_kafka
+from esa_tls.config.loki import LokiSink, wrong_loki
 from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Appliance, Config, Web, is_guarded
@@ -202,7 +203,7 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
             if first != index:
                 yield f"sinks[{index}].path", f"{sink.path!r} is written by sinks[{first}]"
             continue
-        if isinstance(sink, KafkaSink | SplunkHecSink | WebhookSink):
+        if isinstance(sink, KafkaSink | LokiSink | SplunkHecSink | WebhookSink):
             for where, reason in _wrong_in(sink):
                 yield f"sinks[{index}].{where}", reason
             continue
@@ -266,10 +267,12 @@ def _wrong_login(where: str, sink: ElasticsearchSink) -> Iterator[tuple[str, str
                 yield f"{where}.headers.{name}", "api_key or username make this header"
 
 
-def _wrong_in(sink: KafkaSink | SplunkHecSink | WebhookSink) -> Iterator[tuple[str, str]]:
+def _wrong_in(sink: KafkaSink | LokiSink | SplunkHecSink | WebhookSink) -> Iterator[tuple[str, str]]:
     match sink:
         case KafkaSink():
             return wrong_kafka(sink)
+        case LokiSink():
+            return wrong_loki(sink)
         case SplunkHecSink():
             return wrong_splunk_hec(sink)
         case WebhookSink():

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.kafka import KafkaSink
+from esa_tls.config.loki import LokiSink
 from esa_tls.config.parts import ClientTls, GiB, KiB, MiB, Secret
 from esa_tls.config.sink_settings import SinkName, SinkSettings
 from esa_tls.config.splunk_hec import SplunkHecSink
@@ -107,6 +108,7 @@ Sink = (
     | OtlpSink
     | ElasticsearchSink
     | KafkaSink
+    | LokiSink
     | SplunkHecSink
     | WebhookSink
 )  # fmt: skip

@@ -14,12 +14,12 @@ Rules of this package:
 from __future__ import annotations
 
 from esa_tls.errors import ConfigError
-from esa_tls.templates import elasticsearch, elasticsearch_apply, kafka
+from esa_tls.templates import elasticsearch, elasticsearch_apply, kafka, loki
 from esa_tls.templates.wanted import Access, Applied, Wanted
 
 __all__ = ["STORES", "Access", "Applied", "Wanted", "applied", "printed"]
 
-STORES = ("elasticsearch", "opensearch", "kafka")
+STORES = ("elasticsearch", "opensearch", "kafka", "loki")
 """What the command knows."""
 
 
@@ -30,6 +30,8 @@ def printed(store: str, wanted: Wanted) -> str:
             return elasticsearch.text(store, wanted)
         case "kafka":
             return kafka.text(wanted)
+        case "loki":
+            return loki.text(wanted)
         case _:
             raise ConfigError(f"templates: there is no store {store!r}; known are {', '.join(STORES)}")
 
@@ -41,5 +43,7 @@ def applied(store: str, url: str, wanted: Wanted, access: Access) -> Applied:
             return elasticsearch_apply.apply(store, url, wanted, access)
         case "kafka":
             raise ConfigError("templates: kafka has no --apply; run the commands that are printed without it")
+        case "loki":
+            raise ConfigError("templates: loki has no --apply; put what is printed without it into its configuration file")
         case _:
             raise ConfigError(f"templates: there is no store {store!r}; known are {', '.join(STORES)}")
