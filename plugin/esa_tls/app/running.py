@@ -146,12 +146,17 @@ async def serve(
             raise _the_error(group) from group
 
 
-def replay_dead_letters(config: Config, *, limit: int) -> int:
-    """Send the oldest `limit` dead letters to the sinks that refused them; returns how many they took, which are deleted.
+def replay_dead_letters(config: Config, *, limit: int, sink: str | None = None) -> int:
+    """Send the oldest `limit` dead letters to the sinks that refused them, or those of one; returns how many were taken and deleted.
 
-    Files are left out: they refuse nothing. Raises JournalError (JournalLocked while a sidecar runs), TransientError.
+    Files are left out: they refuse nothing. Raises JournalError (JournalLocked while a sidecar runs), TransientError, and ConfigError if
+    there is no sink of that name.
     """
-    sinks = [make_sink(settings) for settings in config.sinks if not isinstance(settings, JsonlSink)]
+    if sink is not None and sink not in {one.name for one in config.sinks}:
+        message = f"the configuration has no sink {sink!r}; it has {', '.join(one.name for one in config.sinks)}"
+        raise ConfigError(message)
+    chosen = [one for one in config.sinks if sink in (None, one.name) and not isinstance(one, JsonlSink)]
+    sinks = [make_sink(settings) for settings in chosen]
     with closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal:
         return asyncio.run(replay(journal, sinks, limit=limit))
 

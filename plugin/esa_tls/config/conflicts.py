@@ -16,6 +16,7 @@ from esa_tls.config.loki import LokiSink, wrong_loki
 from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Appliance, Config, Web, is_guarded
+from esa_tls.config.selection import Where, key_ring
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
 from esa_tls.config.sources import FluentSource, Source, SyslogSource
 from esa_tls.config.splunk_hec import SplunkHecSink, wrong_splunk_hec
@@ -197,6 +198,7 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
             yield f"sinks[{index}].tls", "cert_file and key_file belong together"
         if sink.retry_initial_s > sink.retry_max_s:
             yield f"sinks[{index}].retry_initial_s", f"larger than retry_max_s ({sink.retry_max_s:g})"
+        yield from _wrong_selection(f"sinks[{index}]", sink)
         if isinstance(sink, JsonlSink):
             path = sink.path if sink.path == STANDARD_OUTPUT else os.path.realpath(sink.path)
             first = paths.setdefault(path, index)
@@ -310,6 +312,20 @@ def _wrong_telemetry(config: Config, listening: Mapping[tuple[str, int], str]) -
     taken = next((taken for (host, port), taken in listening.items() if address == f"{host}:{port}"), None)
     if taken is not None:
         yield where, f"{address} is {taken} of this sidecar, which would read its own log"
+
+
+def _wrong_selection(where: str, sink: Sink) -> Iterator[tuple[str, str]]:
+    if sink.fields is not None and (sink.fields.keep is None) == (sink.fields.drop is None):
+        yield f"{where}.fields", "needs either `keep` or `drop`"
+    if sink.where is not None and sink.where == Where():
+        yield f"{where}.where", f"is empty; known keys are {', '.join(Where.__struct_fields__)}"
+    if sink.constants and isinstance(sink, OtlpSink):
+        yield f"{where}.constants", "has no effect on OTLP: its resources and scopes say the same"
+    if sink.pseudonyms is not None:
+        try:
+            key_ring(sink.pseudonyms.keys.reveal())
+        except ValueError as error:
+            yield f"{where}.pseudonyms.keys", str(error)
 
 
 def _plain_texts(data: object, where: str = "") -> Iterator[tuple[str, str]]:
