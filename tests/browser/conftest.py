@@ -57,9 +57,9 @@ HOSTILE = at(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium, ended with each file: Playwright keeps a loop running, beside which tests that are coroutines cannot run."""
     program = listing.chromium()
     if program is None:
         missing(listing.CHROMIUM, why="no chromium, and it cannot be installed by apt-get as root")

@@ -32,7 +32,7 @@ def encodings_of(sinks: Sequence[Sink]) -> tuple[str, ...]:
 
 
 class Delivery:
-    """See the module. Life: `prepare` (before any source starts) -> `start` -> `change`... -> `drain` or `cancel`."""
+    """See the module. Life: `prepare` (before any source starts) -> `start` -> `change`... -> `drain` or `cancel` -> `aclose`."""
 
     def __init__(
         self,
@@ -121,6 +121,11 @@ class Delivery:
             for one in self._dispatchers.values():
                 await one.drain(within_s=within_s)
             await asyncio.gather(*self._tasks.values())
+
+    async def aclose(self) -> None:
+        """Close every sink: those that never came to send too."""
+        for one in self._dispatchers.values():
+            await one.sink.close()
 
     def cancel(self) -> None:
         """End at once."""

@@ -15,7 +15,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import aclosing, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -233,13 +233,13 @@ async def _serve(
     delivery = Delivery(
         config.sinks, sinks, store=store, journal=journal, intake=intake, pipeline=pipeline, counters=counters, tracer=tracer
     )
-    await delivery.prepare()
     sources = [make_source(settings, intake, counters, config) for settings in config.sources]
     web = make_web(config, counters, intake, delivery, journal, reader)
     api = make_api(config, counters, intake, pipeline, reader)
     gc.collect()
     gc.freeze()
-    async with asyncio.TaskGroup() as tasks:
+    async with aclosing(delivery), asyncio.TaskGroup() as tasks:
+        await delivery.prepare()
         committing = tasks.create_task(intake.run(), name="intake")
         delivery.start(tasks)
         reloading = tasks.create_task(_reload(config, reload, delivery, pipeline, counters), name="reload")

@@ -46,7 +46,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     of a peer), an IP address (of a peer), or the id of a record. Case does not matter, except in Message-IDs.
     `outcomes`: TLS outcome of a connection or delivery, of a message's reception. `postures`: of messages. `directions`: of connections
     and deliveries (and `inbound` of messages that were received). `in_clear`: mail really went in clear (on this leg; of messages: in
-    `posture_in` or out). `failures`: classes of TLS failures. `results`: of deliveries.
+    `posture_in` or out). `failures`: classes of TLS failures. `results`: of deliveries. `expected`: only where `require_tls` expects TLS;
+    `partners`: names of its partners.
     """
 
     text: str = ""
@@ -58,7 +59,9 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     failures: frozenset[str] = frozenset()
     results: frozenset[str] = frozenset()
     appliances: frozenset[str] = frozenset()
+    partners: frozenset[str] = frozenset()
     in_clear: bool | None = None
+    expected: bool = False
     since_s: int | None = None
     until_s: int | None = None
 

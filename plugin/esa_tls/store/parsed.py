@@ -23,7 +23,7 @@ class Failure(msgspec.Struct, gc=False):
 
 
 class Tls(msgspec.Struct, gc=False):
-    """`cisco_esa.tls` of a leg."""
+    """`cisco_esa.tls` of a leg; of a message only whether it is expected."""
 
     outcome: str = ""
     evidence: str = ""
@@ -31,6 +31,8 @@ class Tls(msgspec.Struct, gc=False):
     failure: Failure | None = None
     protocol: str = ""
     cipher: str = ""
+    expected: bool = False
+    partners: list[str] = []
 
 
 class End(msgspec.Struct, gc=False):

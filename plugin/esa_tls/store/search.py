@@ -19,7 +19,17 @@ from esa_tls.store import words
 from esa_tls.store.answers import Filter, Found, Hit, Page, Tally
 from esa_tls.store.columns import id_of
 from esa_tls.store.parts import Part
-from esa_tls.store.terms import Question, failure_term, message_id_term, number_term, question_of, recipient_term, result_term
+from esa_tls.store.terms import (
+    EXPECTED_TERM,
+    Question,
+    failure_term,
+    message_id_term,
+    number_term,
+    partner_term,
+    question_of,
+    recipient_term,
+    result_term,
+)
 from esa_tls.store.view import Interrupted, View
 
 __all__ = ["lookup", "search", "tally"]
@@ -57,6 +67,10 @@ def understand(view: View, wanted: Filter) -> Wanted:
         groups.append(tuple(failure_term(name) for name in wanted.failures))
     if wanted.results and "delivered" not in wanted.results:
         groups.append(tuple(result_term(name) for name in wanted.results))
+    if wanted.expected:
+        groups.append((EXPECTED_TERM,))
+    if wanted.partners:
+        groups.append(tuple(partner_term(name) for name in wanted.partners))
     names = set(wanted.appliances)
     if question.appliance is not None:
         names = {question.appliance} if not names or question.appliance in names else set()

@@ -19,6 +19,7 @@ from esa_tls.core.records import domain_of
 from esa_tls.store.parsed import End, Record
 
 __all__ = [
+    "EXPECTED_TERM",
     "KEY_BYTES",
     "Question",
     "entry_term",
@@ -26,6 +27,7 @@ __all__ = [
     "key_of",
     "message_id_term",
     "number_term",
+    "partner_term",
     "question_of",
     "recipient_term",
     "result_term",
@@ -130,6 +132,9 @@ def terms_of(record: Record) -> set[str]:
             found.add(result_term(own.delivery.result))
         for domain in own.delivery.domains:
             found.update(domain_terms(domain))
+    if own.tls is not None and own.tls.expected:
+        found.add(EXPECTED_TERM)
+        found.update([partner_term(name) for name in own.tls.partners])
     for tls in (own.tls, own.delivery_tls, None if own.reception is None else own.reception.tls):
         if tls is not None and tls.failure is not None and tls.failure.class_:
             found.add(failure_term(tls.failure.class_))
@@ -144,6 +149,15 @@ def result_term(result: str) -> str:
 def failure_term(name: str) -> str:
     """What has a TLS failure of this class."""
     return f"F{name}"
+
+
+EXPECTED_TERM: Final = "X"
+"""Where TLS is expected (`require_tls`)."""
+
+
+def partner_term(name: str) -> str:
+    """What is about a partner of `require_tls`."""
+    return f"P{name}"
 
 
 def _of_end(end: End | None) -> Iterator[str]:

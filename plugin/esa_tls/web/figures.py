@@ -10,7 +10,7 @@ import msgspec
 
 from esa_tls.charts import specs
 from esa_tls.charts.specs import Bar, Slice, Theme
-from esa_tls.offline.explain_words import EVIDENCE, FAILURES
+from esa_tls.offline.explain_words import EVIDENCE, FAILURES, counted
 from esa_tls.offline.terminal import printable
 from esa_tls.store.answers import Count, Overview, Ranked
 from esa_tls.web.listing import Tone
@@ -28,7 +28,7 @@ class Share(msgspec.Struct, frozen=True):
     """Mail of one way: how much of it, and how it went."""
 
     title: str
-    unit: str
+    words: str
     total: int
     tls: int
     clear: int
@@ -73,12 +73,14 @@ class Figure(msgspec.Struct, frozen=True):
 def shares(overview: Overview) -> list[Share]:
     """Mail received and delivered."""
     made = []
-    for direction, unit in (("inbound", "messages received"), ("outbound", "deliveries")):
+    for direction, one_of, many in (("inbound", "message received", "messages received"), ("outbound", "delivery", "deliveries")):
         cells: dict[str, int] = {}
         for one in overview.mail:
             if one.direction == direction:
                 cells[one.clear] = cells.get(one.clear, 0) + one.number
-        made.append(Share(WAYS[direction], unit, sum(cells.values()), cells.get("tls", 0), cells.get("clear", 0), cells.get("unknown", 0)))
+        total = sum(cells.values())
+        words = counted(total, one_of, many)
+        made.append(Share(WAYS[direction], words, total, cells.get("tls", 0), cells.get("clear", 0), cells.get("unknown", 0)))
     return made
 
 

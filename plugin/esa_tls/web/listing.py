@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from esa_tls.offline.explain_words import ENDS, POSTURES, RESULTS, failure_words, first_upper
+from esa_tls.offline.explain_words import ENDS, FAILURES, POSTURES, RESULTS, first_upper
 from esa_tls.offline.terminal import printable
 from esa_tls.web.asked import OUTCOMES, connection_link, message_link
 
@@ -87,7 +87,7 @@ def row_of(record: dict[str, Any]) -> Row:
     outcome = tls.get("outcome", "")
     word = OUTCOMES.get(outcome, outcome)
     if outcome == "failed" and (failure := tls.get("failure")):
-        word = f"failed: {failure_words(failure)}"
+        word = f"failed: {FAILURES.get(failure.get('class', ''), 'for another reason')}"
     elif outcome == "success" and tls.get("protocol"):
         word = str(tls["protocol"])
     return Row(

@@ -12,6 +12,7 @@ import msgspec
 from tests.unit.core.driver import T0, at
 
 from esa_tls.core.batch import Batch, Origin, Row, Run
+from esa_tls.core.expected import Partner
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate
@@ -52,6 +53,10 @@ MESSAGE = at(
 """One mail, received under TLS and delivered in clear."""
 
 
+PARTNERS = (Partner("Bank", domains=("d43-1.example.org", "old.example.com")), Partner("Regulator", domains=("mail.example.net",)))
+"""Where TLS is expected in these tests."""
+
+
 class Made:
     """Rows in the store's encoding, as the outbox would hold them, and the same records as dicts."""
 
@@ -60,7 +65,7 @@ class Made:
         self.records: list[Record] = []
         self.lines: list[Record] = []
         state = DictState()
-        pipeline = Pipeline(CoreSettings(starts_broken=False), state, encodings=("json", "store"), now_s=NOW_S)
+        pipeline = Pipeline(CoreSettings(starts_broken=False, partners=PARTNERS), state, encodings=("json", "store"), now_s=NOW_S)
         origins: dict[str, Origin] = {}
         waiting: list[tuple[str, bytes]] = []
 
