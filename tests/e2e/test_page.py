@@ -1,4 +1,4 @@
-"""The page of a running sidecar: what was sent is on it, it is where it may be and nowhere else, and drawing costs memory only then."""
+"""The page of a running sidecar: what was sent is on it, it is where it may be, and drawing is no part of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WITHIN_S = 30.0
 
 def test_what_was_sent_is_on_the_page(tmp_path: Path, sidecars: Sidecars) -> None:
     """A delivery in clear is on the overview, found by its recipient, told with its lines, and was streamed to who watched."""
-    sidecar = sidecars.start(write_config(tmp_path, web={"listen": "127.0.0.1:0"}))
+    sidecar = sidecars.start(write_config(tmp_path, store={}, web={"listen": "127.0.0.1:0"}))
     port = sidecar.ports["web"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/live/events", timeout=WITHIN_S) as watching:
         assert watching.readline() == b": open\n"
@@ -46,7 +46,7 @@ def test_what_was_sent_is_on_the_page(tmp_path: Path, sidecars: Sidecars) -> Non
 
 def test_drawing_is_no_part_of_the_sidecar(tmp_path: Path, sidecars: Sidecars) -> None:
     """A chart is drawn by a child, which is gone when the sidecar has ended."""
-    sidecar = sidecars.start(write_config(tmp_path, web={"listen": "127.0.0.1:0"}))
+    sidecar = sidecars.start(write_config(tmp_path, store={}, web={"listen": "127.0.0.1:0"}))
     sender = Sender(Target(sidecar.port), tag="esa1")
     assert sender.deliver([*MESSAGE, *CLEAR_DELIVERY, *END])
     sender.close()
@@ -61,10 +61,10 @@ def test_drawing_is_no_part_of_the_sidecar(tmp_path: Path, sidecars: Sidecars) -
 
 def test_the_page_is_not_for_strangers(tmp_path: Path, sidecars: Sidecars) -> None:
     """On an address that others reach there is none without a token, and the log says why; with one it asks for it. Health is for all."""
-    sidecar = sidecars.start(write_config(tmp_path, web={"listen": "0.0.0.0:0"}))
+    sidecar = sidecars.start(write_config(tmp_path, store={}, web={"listen": "0.0.0.0:0"}))
     assert [404, 404, 200] == [sidecar.get(path)[0] for path in ("/", "/search", "/health/live")]
     sidecar.until_said(r"The page is not served", within_s=WITHIN_S)
     assert sidecar.drain() == 0
-    sidecar = sidecars.start(write_config(tmp_path, web={"listen": "0.0.0.0:0", "token": TOKEN}))
+    sidecar = sidecars.start(write_config(tmp_path, store={}, web={"listen": "0.0.0.0:0", "token": TOKEN}))
     assert [401, 401, 200] == [sidecar.get(path)[0] for path in ("/", "/search", "/health/live")]
     assert sidecar.get("/search", {"Authorization": f"Bearer {TOKEN}"})[0] == 200
