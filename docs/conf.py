@@ -7,6 +7,7 @@ from pathlib import Path
 
 from esa_tls import __version__, reference, telemetry
 from esa_tls.core.fields import FIELDS
+from esa_tls.wire.privacy import BECOMES, CLASS_OF, TREATMENTS
 from esa_tls.wire.splunk_cim import CIM
 
 ROOT = Path(__file__).parents[1]
@@ -37,5 +38,6 @@ for _name, _text in {
     "rules.md": rule_page.rule_page(ROOT / "deploy" / "rules"),
     "alerts.md": rule_page.alert_page(ROOT / "deploy" / "rules"),
     "splunk_cim.md": reference.cim_reference(CIM),
+    "privacy.md": reference.privacy_reference(FIELDS, treatments=TREATMENTS, classes=CLASS_OF, becomes=BECOMES),
 }.items():
     (_generated / _name).write_text(_text, encoding="utf-8")

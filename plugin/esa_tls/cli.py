@@ -269,30 +269,117 @@ def journal_status(config_path: Path | None, *, as_json: bool) -> None:
 
 @journal.command("dead-letters")
 @config_option
+@click.option("--sink", metavar="NAME", help="Only what this sink refused.")
+@click.option("--number", type=click.IntRange(min=1), metavar="N", help="Show the letter with this number, whole, and what to do about it.")
+@click.option("--explain", is_flag=True, help="Say what each reason means and what to do about it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the whole payload in base64.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="The oldest N.")
 @click.option("--replay", is_flag=True, help="First send records again to the sinks that refused them. Only while no sidecar runs.")
 @click.option("--discard", is_flag=True, help="Delete what was listed. Only while no sidecar runs on this journal.")
-def journal_dead_letters(config_path: Path | None, *, as_json: bool, limit: int, replay: bool, discard: bool) -> int:
-    """List what could not be read or delivered, and on request deliver it after all; exit 1 if there is any left."""
+def journal_dead_letters(
+    config_path: Path | None,
+    *,
+    sink: str | None,
+    number: int | None,
+    explain: bool,
+    as_json: bool,
+    limit: int,
+    replay: bool,
+    discard: bool,
+) -> int:
+    """Count by origin and reason, and list, what could not be read or delivered; on request deliver it after all. Exit 1 if any is left."""
     if replay and discard:
         raise click.UsageError("--replay and --discard do not go together: look at what is left after a replay first")
+    if number is not None and (replay or sink is not None):
+        raise click.UsageError("--number names one letter: it goes with --json, --explain and --discard alone")
     from esa_tls.offline import journal_report
 
     config = _load(config_path)
     data_dir = Path(config.data_dir)
-    letters = journal_report.dead_letters(data_dir, limit=limit)
-    if replay and letters:
+    if number is not None:
+        return _one_dead_letter(data_dir, number, as_json=as_json, explain=explain, discard=discard)
+    origin = None if sink is None else f"sink:{sink}"
+    if replay and journal_report.dead_letters(data_dir, limit=1, origin=origin):
         from esa_tls import app
 
-        click.echo(f"{app.replay_dead_letters(config, limit=limit)} delivered", err=True)
-        letters = journal_report.dead_letters(data_dir, limit=limit)
-    for number, letter in letters:
-        click.echo(journal_report.letter_json(number, letter) if as_json else journal_report.letter_line(number, letter))
+        click.echo(f"{app.replay_dead_letters(config, limit=limit, sink=sink)} delivered", err=True)
+    letters = journal_report.dead_letters(data_dir, limit=limit, origin=origin)
+    if not as_json:
+        for line in journal_report.count_lines(journal_report.counts(data_dir, origin=origin), explain=explain):
+            click.echo(line)
+    for found, letter in letters:
+        click.echo(journal_report.letter_json(found, letter, explain=explain) if as_json else journal_report.letter_line(found, letter))
     if discard and letters:
-        click.echo(f"{journal_report.discard(data_dir, [number for number, _ in letters])} discarded", err=True)
-        return int(bool(journal_report.dead_letters(data_dir, limit=1)))
+        click.echo(f"{journal_report.discard(data_dir, [found for found, _ in letters])} discarded", err=True)
+        return int(bool(journal_report.dead_letters(data_dir, limit=1, origin=origin)))
     return int(bool(letters))
+
+
+def _one_dead_letter(data_dir: Path, number: int, *, as_json: bool, explain: bool, discard: bool) -> int:
+    from esa_tls.offline import journal_report
+
+    letter = journal_report.dead_letter(data_dir, number)
+    if letter is None:
+        click.echo(f"esa-tls: there is no dead letter {number}", err=True)
+        return 1
+    click.echo(journal_report.letter_json(number, letter, explain=explain) if as_json else journal_report.letter_text(number, letter))
+    if discard:
+        click.echo(f"{journal_report.discard(data_dir, [number])} discarded", err=True)
+    return int(not discard)
+
+
+_key_file = click.option(
+    "--key-file",
+    required=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The keys, as in `pseudonyms.keys` of a sink.",
+)
+
+
+@cli.group()
+def pseudonym() -> None:
+    """Keys of pseudonyms, and what stands behind a pseudonym."""
+
+
+@pseudonym.command("key")
+@click.option("--id", "number", type=click.IntRange(1, 9999), default=1, show_default=True, help="Its ID; a new one has to be the highest.")
+def pseudonym_key(number: int) -> None:
+    """Print a new key for `pseudonyms.keys`: random, and to be kept as long as anybody may need to know who was meant."""
+    from esa_tls.offline import pseudonym as pseudonyms
+
+    click.echo(pseudonyms.new_key(number))
+
+
+@pseudonym.command("make")
+@click.argument("text")
+@_key_file
+@click.option(
+    "--domains", type=click.Choice(["keep", "pseudonym"]), default="keep", show_default=True, help="As in the sink that is to be searched."
+)
+def pseudonym_make(text: str, *, key_file: Path, domains: str) -> None:
+    """Print the pseudonyms of TEXT, a mail address or anything else, to search a store for: one for each key, the newest first."""
+    from esa_tls.offline import pseudonym as pseudonyms
+
+    for made in pseudonyms.make(text, keys=_secret(key_file, None), file=str(key_file), keep_domains=domains == "keep"):
+        click.echo(made)
+
+
+@pseudonym.command("reveal")
+@click.argument("text", required=False)
+@_key_file
+def pseudonym_reveal(text: str | None, *, key_file: Path) -> int:
+    """Print TEXT, or standard input line by line, with its pseudonyms turned back; exit 1 if any is of no key that is there.
+
+    Lines that are JSON objects stay JSON.
+    """
+    from esa_tls.offline import pseudonym as pseudonyms
+
+    lines = sys.stdin.buffer if text is None else [text.encode("utf-8", "surrogateescape")]
+    unread = pseudonyms.reveal(lines, out=_stdout(), keys=_secret(key_file, None), file=str(key_file))
+    if unread:
+        click.echo(f"esa-tls: {unread} pseudonym{'' if unread == 1 else 's'} of no key in {key_file}", err=True)
+    return int(bool(unread))
 
 
 # -- log files -------------------------------------------------------------------------------------------------------------------
@@ -571,8 +658,12 @@ def watch(
 
 @cli.command()
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
-@click.option("--keep", is_flag=True, help="Leave the sidecar running afterwards, until Ctrl-C.")
-def demo(files: tuple[Path, ...], *, keep: bool) -> int:
+@click.option(
+    "--keep/--no-keep",
+    default=None,
+    help="Leave the sidecar and its page running afterwards, until Ctrl-C. Without either: on a terminal it does.",
+)
+def demo(files: tuple[Path, ...], *, keep: bool | None) -> int:
     """Start a sidecar with defaults, send it log FILES, a sample and simulated traffic, and show what comes out."""
     from esa_tls.offline import demo as demonstration
 
@@ -583,7 +674,12 @@ def demo(files: tuple[Path, ...], *, keep: bool) -> int:
 def _load(path: Path | None) -> Config:
     from esa_tls import config
 
-    return config.load(path)
+    loaded = config.load(path)
+    if any(sink.fields is not None or sink.truncate for sink in loaded.sinks):
+        from esa_tls import app
+
+        app.check_selections(loaded, file=str(path))
+    return loaded
 
 
 def _sidecar(options: dict[str, Any]) -> Sidecar:

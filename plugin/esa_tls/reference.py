@@ -6,7 +6,7 @@ fields in `core/records.py`. The table of metrics is made in `telemetry.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import cleandoc
 from typing import Protocol
 
@@ -18,11 +18,13 @@ from esa_tls.config import (
     Appliance,
     ClientTls,
     Config,
+    FieldChoice,
     FluentSecurity,
     FluentUpstream,
     Journal,
     KafkaSasl,
     ListenTls,
+    PseudonymSettings,
     RequiredPartner,
     RequireTls,
     Secret,
@@ -31,6 +33,7 @@ from esa_tls.config import (
     TelemetryFluent,
     TelemetryOtlp,
     Web,
+    Where,
     variants,
 )
 
@@ -88,6 +91,9 @@ def sections() -> list[tuple[str, type[msgspec.Struct]]]:
         ("`security` of a fluent source", FluentSecurity),
         ("`upstreams` of a fluent sink", FluentUpstream),
         ("`sasl` of a kafka sink", KafkaSasl),
+        ("`where` of sinks", Where),
+        ("`fields` of sinks", FieldChoice),
+        ("`pseudonyms` of sinks", PseudonymSettings),
     ]
 
 
@@ -111,7 +117,11 @@ def _type_text(found: inspect.Type) -> str:
         case inspect.ListType():
             return f"list of {_type_text(found.item_type)}"
         case inspect.DictType():
-            return "names and texts"
+            return (
+                "names and texts"
+                if isinstance(_bare(found.value_type), inspect.StrType | inspect.CustomType)
+                else "names and whole numbers"
+            )
         case inspect.StructType():
             return f"`type: {found.tag}`" if found.tag else "keys, see below"
         case inspect.NoneType():
@@ -126,6 +136,13 @@ def _type_text(found: inspect.Type) -> str:
             return "true / false"
         case _:
             return "text"
+
+
+def _bare(found: inspect.Type) -> inspect.Type:
+    """A type without its description."""
+    while isinstance(found, inspect.Metadata):
+        found = found.type
+    return found
 
 
 def _range_text(found: inspect.IntType | inspect.FloatType) -> str:
@@ -143,6 +160,22 @@ def _default_text(field: inspect.Field) -> str:
     if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
         return "one, `type: " + str(value[0].__struct_config__.tag) + "`"
     return f"`{msgspec.json.encode(value).decode()}`"
+
+
+def privacy_reference(
+    fields: Iterable[RecordField], *, treatments: Mapping[str, str], classes: Mapping[str, str], becomes: Mapping[str, str]
+) -> str:
+    """The fields that may say something about a person, as a markdown table: what they hold, and what pseudonyms make of it.
+
+    `treatments`: by path; `classes` and `becomes`: by treatment, what it belongs to and what it does. One without `becomes` is left out.
+    """
+    rows = ["| field | in | what it holds | class | with pseudonyms |", "| --- | --- | --- | --- | --- |"]
+    for field in fields:
+        treatment = treatments.get(field.name.removesuffix("[]"), "")
+        if treatment in becomes:
+            kind = f"`{classes[treatment]}`" if treatment in classes else ""
+            rows.append(f"| `{field.name}` | {' '.join(field.kinds) or 'all'} | {field.meaning} | {kind} | {becomes[treatment]} |")
+    return "\n".join(rows) + "\n"
 
 
 class RecordField(Protocol):

@@ -127,6 +127,7 @@ SINK_DROPPED = "esa_tls.sink.records.dropped"
 SINK_KNOWN = "esa_tls.sink.records.known"
 SINK_POSTPONED = "esa_tls.sink.records.postponed"
 SINK_DIVERTED = "esa_tls.sink.records.diverted"
+SINK_FILTERED = "esa_tls.sink.records.filtered"
 SINK_OLDEST_UNSENT = "esa_tls.sink.oldest_unsent.age"
 STORE_SIZE = "esa_tls.store.size"
 STORE_RECORDS = "esa_tls.store.records"
@@ -301,6 +302,7 @@ METRICS: tuple[Metric, ...] = (
         ("sink", "reason"),
         "Records that a sink put aside instead of where they belong (Elasticsearch's failure store), so that searches do not find them.",
     ),
+    Metric(SINK_FILTERED, COUNTER, "{record}", ("sink", "kind"), "Records of wanted kinds that a sink's `where` did not let pass."),
     Metric(SINK_OLDEST_UNSENT, GAUGE, "s", ("sink",), "Age of the oldest record a sink has not got; 0 when it is up to date."),
     Metric(STORE_SIZE, GAUGE, "By", (), "Bytes of the embedded store's file that hold something."),
     Metric(STORE_RECORDS, GAUGE, "{record}", (), "Records in the embedded store now."),

@@ -236,14 +236,14 @@ def test_a_newer_journal_is_refused(tmp_path: Path, sidecars: Sidecars) -> None:
     config = write_config(tmp_path)
     assert 0 == sidecars.start(config).drain()
     version = tmp_path / "data" / "journal-0" / "version"
-    later = f"{VERSION + 1}\n"
-    version.write_text(later)
+    newer = f"{VERSION + 1}\n"
+    version.write_text(newer)
 
     refused = esa_tls("run", "-c", config)
 
     assert 1 == refused.returncode
     assert "use a newer esa-tls" in one_sentence(refused.stderr)
-    assert later == version.read_text()
+    assert newer == version.read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 
 import pytest
@@ -12,6 +13,9 @@ from tests.unit.core.grammar_rows import ROWS
 from esa_tls.core.cef import parse_cef
 from esa_tls.core.grammar import parse, shape_of
 from esa_tls.core.line import frame
+from esa_tls.wire.privacy import Privacy
+from esa_tls.wire.privacy_lines import line_pieces
+from esa_tls.wire.pseudonyms import PSEUDONYM, Pseudonyms
 
 pytestmark = pytest.mark.fuzz
 
@@ -79,6 +83,31 @@ def test_cef() -> None:
         return *(one is None for one in asked + more), min(len(event.recipients), 3)
 
     fuzz(target, CEF_LINES, words=[b" ESATLSInConnStatus=Success", b" msg='", b" act=", b"\\=", b" ESAMID=", b" duser=a;b", b"|"])
+
+
+def test_pseudonyms() -> None:
+    """Any line under pseudonyms reads back as it was, no mail address is left in it, and how long it takes goes with its length."""
+    pseudonyms = Pseudonyms({1: bytes(32)})
+    privacies = [Privacy(pseudonyms), Privacy(pseudonyms, keep_domains=False), Privacy(pseudonyms, classes=["addresses"])]
+
+    def target(data: bytes) -> Hashable:
+        text = data.decode("utf-8", "replace")
+        framing = frame(text)
+        body = "" if framing is None else text[framing.length :]
+        action = "continuation" if framing is None else "consolidated-event" if framing.cef else parse(body).action
+        for number, privacy in enumerate(privacies):
+            left = privacy.line(text, action, "esa1")
+            revealed, unread = pseudonyms.reveal(left)
+            assert unread == 0
+            assert revealed == text if number != 1 else revealed.lower() == text.lower()
+            assert not re.search(r"[^\s<>()\[\]{},;:\"'|@]@[\w\[]", PSEUDONYM.sub(" ", left)), left
+        return action, line_pieces(action, body) is None, len(line_pieces(action, body) or ())
+
+    fuzz(
+        target,
+        LINES + [b"Info: " + body for body in BODIES],
+        words=[*WORDS, b"a@b.example", b"<a@b>", b"192.0.2.1", b"p1.", b"@", b'"a b"@c'],
+    )
 
 
 def test_core() -> None:

@@ -180,6 +180,7 @@ COLLECTOR = GoPeer("collector")
 GO_FORWARD = GoPeer("goforward", ("./logger", "./ibm"))
 GRPCURL = GoPeer("grpcurl", ("github.com/fullstorydev/grpcurl/cmd/grpcurl",))
 DEPLOYING = GoPeer("deploying", (".", "sigs.k8s.io/kustomize/kustomize/v5"))
+AXE = NodePeers("axe")
 LOGQL = NodePeers("logql")
 SCHEMAS = NodePeers("schemas")
 NODE = NodePeers("node")
@@ -189,7 +190,7 @@ OPENSEARCH_3 = MavenPeer("opensearch3", java=21)
 SIGMA = PythonPeer("sigma")
 VICTORIA_LOGS = GoPeer("victorialogs", ("github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs",))
 
-ALL = (COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, KAFKA, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS, SCHEMAS)
+ALL = (AXE, COLLECTOR, GO_FORWARD, GRPCURL, DEPLOYING, KAFKA, LOGQL, NODE, OPENSEARCH, OPENSEARCH_3, SIGMA, VICTORIA_LOGS, SCHEMAS)
 
 
 def _once(name: str, files: list[Path], make: Callable[[Path], dict[str, str]]) -> Built:
@@ -251,6 +252,7 @@ def main() -> NoReturn:
     installed = (
         ("rsyslog", listing.rsyslogd()),
         ("syslog-ng", listing.syslog_ng_folder()),
+        ("chromium", listing.chromium()),
         ("prometheus", listing.prometheus("prometheus")),
     )
     for name, program in installed:

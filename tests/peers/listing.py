@@ -48,6 +48,8 @@ LOGQL = "@grafana/lezer-logql, npm"
 GRAFANA_SCHEMA = "@grafana/schema, npm"
 PROMTOOL = "promtool"
 PROMETHEUS = "Prometheus"
+CHROMIUM = "Chromium, driven by Playwright"
+AXE = "axe-core, npm"
 
 PEERS = (
     COLLECTOR,
@@ -69,6 +71,8 @@ PEERS = (
     GRAFANA_SCHEMA,
     PROMTOOL,
     PROMETHEUS,
+    CHROMIUM,
+    AXE,
     "rsyslog",
     "syslog-ng",
     "logger",
@@ -98,6 +102,11 @@ def missing(*names: str, why: str, needed: bool = True) -> NoReturn:
 def rsyslogd() -> Path | None:
     """rsyslog, installed if it has to be; None: it cannot be had."""
     return apt_installed("rsyslogd", "rsyslog")
+
+
+def chromium() -> Path | None:
+    """Debian's Chromium, installed if it has to be; None: it cannot be had."""
+    return apt_installed("chromium", "chromium")
 
 
 def syslog_ng_folder() -> Path | None:

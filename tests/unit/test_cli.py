@@ -55,6 +55,10 @@ def test_the_commands_of_the_contract_are_there() -> None:
         "journal",
         "journal status",
         "journal dead-letters",
+        "pseudonym",
+        "pseudonym key",
+        "pseudonym make",
+        "pseudonym reveal",
         "lookup",
         "watch",
         "demo",
@@ -286,6 +290,124 @@ def test_dead_letters_are_replayed_one_way_at_a_time(config_file: Path, capsys: 
     assert told.err == "0 delivered\n"
     assert "sink:next  permanent: no" in told.out
     assert called(*command, "--replay", "--discard") == 2
+
+
+def test_dead_letters_of_one_sink(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--sink` looks at one sink alone; a replay needs it in the configuration, and says which there are."""
+    command = ["journal", "dead-letters", "-c", str(config_file)]
+    assert called(*command, "--sink", "next") == 1
+    assert capsys.readouterr().out.startswith("sink:next: 1 dead letter: 1 permanent\n1  ")
+    assert called(*command, "--sink", "other") == 0
+    assert capsys.readouterr().out == ""
+    assert called(*command, "--sink", "other", "--discard") == 0
+    assert called(*command, "--sink", "next", "--replay") == 2
+    assert "the configuration has no sink 'next'; it has jsonl" in capsys.readouterr().err
+    assert called(*command, "--sink", "next", "--discard") == 0
+    assert capsys.readouterr().err == "1 discarded\n"
+
+
+def test_one_dead_letter_is_shown_and_explained(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--number` shows one whole, with what its reason means; `--explain` says it of all; what is not there is told."""
+    command = ["journal", "dead-letters", "-c", str(config_file)]
+    assert called(*command, "--explain") == 1
+    assert "permanent: The sink refused the record alone" in capsys.readouterr().out
+    assert called(*command, "--number", "1") == 1
+    shown = capsys.readouterr().out
+    assert "reason   permanent: no\nmeaning  The sink refused the record alone" in shown
+    assert shown.endswith("payload  json, 2 bytes\n{}\n")
+    assert called(*command, "--number", "1", "--json", "--explain") == 1
+    assert json.loads(capsys.readouterr().out)["meaning"].startswith("The sink refused")
+    assert called(*command, "--number", "2") == 1
+    assert capsys.readouterr().err == "esa-tls: there is no dead letter 2\n"
+    assert called(*command, "--number", "1", "--sink", "next") == 2
+    assert called(*command, "--number", "1", "--replay") == 2
+    assert called(*command, "--number", "1", "--discard") == 0
+    assert called(*command) == 0
+
+
+# -- pseudonyms ------------------------------------------------------------------------------------------------------------------
+def test_a_key_is_made_and_reads_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`pseudonym key` prints a line for the configuration, another one each time; `pseudonym reveal` turns back with it."""
+    from esa_tls.wire.pseudonyms import Pseudonyms
+
+    assert called("pseudonym", "key", "--id", "3") == 0
+    assert called("pseudonym", "key", "--id", "4") == 0
+    lines = capsys.readouterr().out.splitlines()
+    keys = config.key_ring("\n".join(lines))
+    assert sorted(keys) == [3, 4]
+    assert len(set(keys.values())) == 2
+    assert {len(key) for key in keys.values()} == {32}
+    path = tmp_path / "keys"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    address = Pseudonyms(keys).address("anna", "example.org", keep_domain=True)
+    assert called("pseudonym", "reveal", f"to <{address}>", "--key-file", str(path)) == 0
+    assert capsys.readouterr().out == "to <anna@example.org>\n"
+    path.write_text(lines[0], encoding="utf-8")
+    assert called("pseudonym", "reveal", address, "--key-file", str(path)) == 1
+    told = capsys.readouterr()
+    assert told.out == f"{address}\n"
+    assert told.err == f"esa-tls: 1 pseudonym of no key in {path}\n"
+    path.write_text("no key", encoding="utf-8")
+    assert called("pseudonym", "reveal", address, "--key-file", str(path)) == 2
+    assert capsys.readouterr().err == f"esa-tls: {path}: line 1 is no `ID:KEY` with an ID from 1 to 9999\n"
+
+
+def test_pseudonyms_to_search_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`pseudonym make` prints what stands in records for an address or a text, for each key, the newest first."""
+    from esa_tls.wire.pseudonyms import Pseudonyms
+
+    path = tmp_path / "keys"
+    path.write_text("1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n2:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n", encoding="utf-8")
+    old, new = Pseudonyms({1: bytes(32)}), Pseudonyms({2: b"\x01" * 32})
+    assert called("pseudonym", "make", "anna@example.org", "--key-file", str(path)) == 0
+    assert capsys.readouterr().out.split() == [one.address("anna", "example.org", keep_domain=True) for one in (new, old)]
+    assert called("pseudonym", "make", "anna@example.org", "--key-file", str(path), "--domains", "pseudonym") == 0
+    assert capsys.readouterr().out.split() == [one.address("anna", "example.org", keep_domain=False) for one in (new, old)]
+    assert called("pseudonym", "make", "Offer for Dora", "--key-file", str(path)) == 0
+    assert capsys.readouterr().out.split() == [new.of("Offer for Dora", ""), old.of("Offer for Dora", "")]
+
+
+def test_standard_input_is_revealed_line_by_line(tmp_path: Path) -> None:
+    """Without TEXT lines come from standard input; JSON stays JSON whatever is revealed in it; control characters reach no terminal."""
+    from esa_tls.wire.pseudonyms import Pseudonyms
+
+    pseudonyms = Pseudonyms({1: bytes(32)})
+    path = tmp_path / "keys"
+    path.write_text("1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", encoding="utf-8")
+    record = {"email": {"subject": pseudonyms.of('a "b" \x1b[2J', ""), "to": [pseudonyms.of("c", ""), 1, None]}}
+    first, second = pseudonyms.of("a \x1b[2J", ""), pseudonyms.of("d", "")
+    given = f"{json.dumps(record)}\nSubject {first}\n{{no json {second}\n\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "esa_tls", "pseudonym", "reveal", "--key-file", str(path)],
+        input=given.encode(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    told, *rest = done.stdout.decode().split("\n")
+    assert json.loads(told) == {"email": {"subject": 'a "b" \x1b[2J', "to": ["c", 1, None]}}
+    assert rest == ["Subject a \\x1b[2J", "{no json d", "", ""]
+
+
+# -- what one sink gets ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("fields: {drop: [email.subjekt]}", "sinks[0].fields.drop[0]: there is no field 'email.subjekt'; did you mean 'email.subject'?"),
+        ("fields: {keep: [related, x]}", "sinks[0].fields.keep[1]: there is no field 'x'; the manual's page on records has them all"),
+        ("fields: {drop: [event.id]}", "sinks[0].fields.drop[0]: 'event.id' cannot be dropped: stores recognise a repeat by it"),
+        ("truncate: {source.ip: 3}", "sinks[0].truncate: 'source.ip' is no text but of type ip"),
+    ],
+)
+@pytest.mark.parametrize("command", [["check-config"], ["run", "-c"], ["journal", "status", "-c"]])
+def test_paths_of_fields_are_checked(
+    command: list[str], settings: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path that names no field, or one that cannot be dropped or cut, is refused in one sentence, by every command."""
+    path = tmp_path / "c.yaml"
+    path.write_text(f"sinks: [{{type: jsonl, {settings}}}]", encoding="utf-8")
+    assert called(*command, str(path)) == 2
+    assert capsys.readouterr() == ("", f"esa-tls: {path}: {told}\n")
 
 
 def test_no_journal_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -351,3 +351,28 @@ def test_the_schema_knows_every_setting() -> None:
         assert schema["additionalProperties"] is False
         described = [name for name in names if "description" in schema["properties"][name]]
         assert sorted(names) == sorted(described)
+
+
+@pytest.mark.parametrize(
+    ("web", "told"),
+    [
+        ("{listen: '0.0.0.0:8080', page: true}", "web.page: 0.0.0.0:8080 is reached from other machines"),
+        ("{listen: 'localhost:8080', token: short}", "web.token: shorter than 12 characters"),
+        ("{names: ['esa-tls.example.com:8080']}", "web.names[0]: expected a host name without port"),
+        ("{names: ['a b']}", "web.names[0]: expected a host name"),
+    ],
+)
+def test_a_page_that_anybody_could_look_at_is_refused(web: str, told: str) -> None:
+    """A page for other machines asks for a token or a certificate, tokens cannot be guessed, and names are names."""
+    assert told in refused(f"web: {web}")
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:80", "localhost:80", "[::1]:80", "127.9.9.9:80"])
+def test_a_page_on_loopback_needs_no_guard(listen: str) -> None:
+    """Only this machine reaches it; elsewhere a token or client certificates guard it."""
+    assert config.is_guarded(config.Web(listen=listen))
+    assert not config.is_guarded(config.Web(listen="192.0.2.1:80"))
+    assert config.is_guarded(config.Web(listen="192.0.2.1:80", token=config.Secret("a-token-of-tests")))
+    tls = config.ListenTls(cert_file="c", key_file="k")
+    assert not config.is_guarded(config.Web(listen="192.0.2.1:80", tls=tls))
+    assert config.is_guarded(config.Web(listen="192.0.2.1:80", tls=config.ListenTls(cert_file="c", key_file="k", client_ca_file="ca")))

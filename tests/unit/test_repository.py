@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import logging.config
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 import yaml
@@ -15,8 +17,9 @@ from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from esa_tls import cli, config, reference
+from esa_tls import app, cli, config, reference
 from esa_tls.core.fields import FIELDS
+from esa_tls.wire.privacy import BECOMES, CLASS_OF, TREATMENTS
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ["requirements.lock", "tests/peers/sigma/requirements.txt"]
@@ -110,10 +113,13 @@ def test_commands_in_the_manual_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = re.findall(r"(?:^\$ |`)make ([a-z-]+)", text, re.MULTILINE)
     assert set(targets) <= make_targets()
-    commands = dict(cli.cli.commands)
     for name, rest in re.findall(r"(?:^\$ |`)esa-tls ([a-z][a-z-]*)([^`\n#]*)", text, re.MULTILINE):
-        assert name in commands
-        options = {option for param in commands[name].params for option in param.opts}
+        assert name in cli.cli.commands
+        command = cli.cli.commands[name]
+        if isinstance(command, click.Group) and rest.split():
+            assert rest.split()[0] in command.commands
+            command = command.commands[rest.split()[0]]
+        options = {option for param in command.params for option in param.opts}
         assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)) <= options
 
 
@@ -153,6 +159,7 @@ def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
         ("rules", "rules"),
         ("rules", "alerts"),
         ("splunk", "splunk_cim"),
+        ("privacy", "privacy"),
         ("commands", None),
     ],
 )
@@ -178,17 +185,31 @@ def test_every_record_field_is_in_the_manual() -> None:
         assert [f"`{field.name}`", field.type, " ".join(field.kinds) or "all", field.meaning] == cells
 
 
+def test_every_field_that_pseudonyms_touch_is_in_the_manual() -> None:
+    """The page on privacy has a row for each field with a treatment that does something, and says what it does."""
+    rows = reference.privacy_reference(FIELDS, treatments=TREATMENTS, classes=CLASS_OF, becomes=BECOMES).splitlines()[2:]
+    touched = [field for field in FIELDS if TREATMENTS.get(field.path, "plain") != "plain"]
+
+    assert len(rows) == len(touched) > 60
+    for row, field in zip(rows, touched, strict=True):
+        assert row.startswith(f"| `{field.name}` | ")
+        assert row.endswith(f" | {BECOMES[TREATMENTS[field.path]]} |")
+    assert set(BECOMES) == set(TREATMENTS.values()) - {"plain"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_examples_of_the_manual_are_there(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a page points to exist, and its YAML can be read; where it is a configuration, it is accepted, its secrets given."""
-    monkeypatch.setattr(config.loading, "_file_text", lambda _path: "x")
+    key = f"1:{base64.b64encode(bytes(32)).decode()}"
+    monkeypatch.setattr(config.loading, "_file_text", lambda path: key if "pseudonym" in path else "x")
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"literalinclude} (\S+)", text):
         assert (page.parent / target).exists(), target
     for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         keys = set(yaml.safe_load(block))
         if keys <= {field.encode_name for field in msgspec.structs.fields(config.Config)}:
-            config.parse(block, file=page.name, environment=dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "x"))
+            made = config.parse(block, file=page.name, environment=dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "x" * 32))
+            app.check_selections(made, file=page.name)
 
 
 def test_metrics_named_in_the_manual_exist() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from opentelemetry.trace import Tracer
 
+from esa_tls.app.selecting import make_selection
 from esa_tls.app.sinks import make_sink
 from esa_tls.config import Sink as SinkSettings
 from esa_tls.core.pipeline import Pipeline
@@ -141,6 +142,7 @@ class Delivery:
             dead_letter=self._intake.dead_letter,
             grown=self._intake.grown,
             counters=self._counters,
+            selection=None if settings is None else make_selection(settings),
             start="oldest" if settings is None else settings.from_,
             backoff=Backoff() if settings is None else Backoff(settings.retry_initial_s, settings.retry_max_s),
             tracer=self._tracer,

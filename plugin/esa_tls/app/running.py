@@ -31,6 +31,7 @@ from esa_tls.app.store import make_store
 from esa_tls.config import (
     Config,
     JsonlSink,
+    is_guarded,
     listen_address,
     unix_path,
 )
@@ -145,12 +146,17 @@ async def serve(
             raise _the_error(group) from group
 
 
-def replay_dead_letters(config: Config, *, limit: int) -> int:
-    """Send the oldest `limit` dead letters to the sinks that refused them; returns how many they took, which are deleted.
+def replay_dead_letters(config: Config, *, limit: int, sink: str | None = None) -> int:
+    """Send the oldest `limit` dead letters to the sinks that refused them, or those of one; returns how many were taken and deleted.
 
-    Files are left out: they refuse nothing. Raises JournalError (JournalLocked while a sidecar runs), TransientError.
+    Files are left out: they refuse nothing. Raises JournalError (JournalLocked while a sidecar runs), TransientError, and ConfigError if
+    there is no sink of that name.
     """
-    sinks = [make_sink(settings) for settings in config.sinks if not isinstance(settings, JsonlSink)]
+    if sink is not None and sink not in {one.name for one in config.sinks}:
+        message = f"the configuration has no sink {sink!r}; it has {', '.join(one.name for one in config.sinks)}"
+        raise ConfigError(message)
+    chosen = [one for one in config.sinks if sink in (None, one.name) and not isinstance(one, JsonlSink)]
+    sinks = [make_sink(settings) for settings in chosen]
     with closing(Journal.open(Path(config.data_dir), max_bytes=config.journal.max_bytes)) as journal:
         return asyncio.run(replay(journal, sinks, limit=limit))
 
@@ -228,7 +234,7 @@ async def _serve(
         config.sinks, sinks, store=store, journal=journal, intake=intake, pipeline=pipeline, counters=counters, tracer=tracer
     )
     sources = [make_source(settings, intake, counters, config) for settings in config.sources]
-    web = make_web(config, counters, intake, delivery)
+    web = make_web(config, counters, intake, delivery, journal, reader)
     api = make_api(config, counters, intake, pipeline, reader)
     gc.collect()
     gc.freeze()
@@ -261,6 +267,8 @@ async def _serve(
                     log.info("Api listens on %s:%d.", *running.api)
                 if running.web is not None:
                     log.info("Web listens on %s:%d.", *running.web)
+                if config.web is not None and config.web.page is None and not is_guarded(config.web):
+                    log.info("The page is not served, as other machines reach %s: set web.token for it.", config.web.listen)
                 for listener in unprotected(config):
                     log.warning("%s is reached from other machines and takes what anybody sends.", listener[0].upper() + listener[1:])
                 if started is not None:

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from zoneinfo import ZoneInfo
 
-from esa_tls import telemetry
+from esa_tls import __version__, telemetry
+from esa_tls.api import rows
 from esa_tls.api.lookup import CoreLookup
 from esa_tls.api.server import ApiServer, ApiSettings
 from esa_tls.app.delivery import Delivery
@@ -11,22 +13,35 @@ from esa_tls.app.reception import Reception
 from esa_tls.app.store import JoinedLookup
 from esa_tls.config import (
     Config,
+    FluentSource,
+    OtlpGrpcSource,
+    OtlpHttpSource,
+    Source,
+    SyslogSource,
+    is_guarded,
     listen_address,
 )
 from esa_tls.core.pipeline import Pipeline
 from esa_tls.runtime.intake import Intake
+from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.refusals import Refusals
 from esa_tls.runtime.tls import grpc_server_credentials, server_context
 from esa_tls.store.query import StoreReader
 from esa_tls.telemetry import Counters
+from esa_tls.web.guard import Guard
+from esa_tls.web.live import Live
+from esa_tls.web.page import WebPage
 from esa_tls.web.server import WebServer
+from esa_tls.web.state import Listener, Sidecar
 
 SINK_FAILING_S = 60.0
 """A sink that has not moved for so long makes the sidecar not ready."""
 
 
-def make_web(config: Config, counters: Counters, intake: Intake, delivery: Delivery) -> WebServer | None:
-    """The HTTP server; None if the configuration wants none."""
+def make_web(
+    config: Config, counters: Counters, intake: Intake, delivery: Delivery, journal: Journal, store: StoreReader | None
+) -> WebServer | None:
+    """The HTTP server, with the page where strangers are kept from it; None if the configuration wants none."""
     if config.web is None:
         return None
     host, port = listen_address(config.web.listen)
@@ -48,14 +63,47 @@ def make_web(config: Config, counters: Counters, intake: Intake, delivery: Deliv
         if config.web.tls is None
         else server_context(config.web.tls, owner="web", refusals=Refusals("web", counters), counters=counters)
     )
+    page = None
+    if config.web.page is not False and is_guarded(config.web):
+        live = Live(rows.readable, rows.decode)
+        intake.on_durable.append(live.committed)
+        sidecar = Sidecar(
+            store=store,
+            live=live,
+            counters=counters,
+            reasons_not_ready=reasons_not_ready,
+            sinks=delivery.statuses,
+            journal=journal.status,
+            dead_letters=lambda number: journal.dead_letters(max_items=number),
+            listeners=[_listener(source) for source in config.sources],
+            zone=lambda name: ZoneInfo(config.appliance.timezones.get(name, config.appliance.timezone)),
+            version=__version__,
+        )
+        page_token = config.web.token
+        guard = Guard(token=None if page_token is None else page_token.reveal(), names=config.web.names, tls=tls is not None)
+        page = WebPage(sidecar, guard)
     return WebServer(
         counters,
+        page=page,
         tls=tls,
         host=host,
         port=port,
         reasons_not_ready=reasons_not_ready,
         metrics_token=None if token is None else token.reveal(),
     )
+
+
+def _listener(source: Source) -> Listener:
+    match source:
+        case SyslogSource():
+            speaks = f"syslog over {source.transport.upper()}"
+        case FluentSource():
+            speaks = "Fluent Forward"
+        case OtlpGrpcSource():
+            speaks = "OTLP/gRPC"
+        case OtlpHttpSource():
+            speaks = "OTLP/HTTP"
+    return Listener(source.name, speaks, source.listen)
 
 
 def make_api(config: Config, counters: Counters, intake: Intake, pipeline: Pipeline, store: StoreReader | None = None) -> ApiServer | None:
@@ -83,7 +131,7 @@ def make_api(config: Config, counters: Counters, intake: Intake, pipeline: Pipel
         credentials=None if settings.tls is None else grpc_server_credentials(settings.tls, owner="api", counters=counters),
         failing=lambda: intake.failing,
     )
-    intake.on_durable = api.committed
+    intake.on_durable.append(api.committed)
     return api
 
 

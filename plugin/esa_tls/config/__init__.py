@@ -20,7 +20,8 @@ from esa_tls.config.loki import LokiSink
 from esa_tls.config.own_telemetry import Telemetry, TelemetryFluent, TelemetryOtlp
 from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind, Secret, listen_address, unix_path
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
-from esa_tls.config.root import Api, Appliance, Config, Journal, Store, Web
+from esa_tls.config.root import Api, Appliance, Config, Journal, Store, Web, is_guarded
+from esa_tls.config.selection import FieldChoice, PseudonymSettings, Where, key_ring
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
 from esa_tls.config.sources import FluentSecurity, FluentSource, OtlpGrpcSource, OtlpHttpSource, Source, SyslogSource
 from esa_tls.config.splunk_hec import SplunkHecSink
@@ -34,6 +35,7 @@ __all__ = [
     "ClientTls",
     "Config",
     "ElasticsearchSink",
+    "FieldChoice",
     "FluentSecurity",
     "FluentSink",
     "FluentSource",
@@ -50,6 +52,7 @@ __all__ = [
     "OtlpGrpcSource",
     "OtlpHttpSource",
     "OtlpSink",
+    "PseudonymSettings",
     "RecordKind",
     "RequireTls",
     "RequiredPartner",
@@ -64,6 +67,9 @@ __all__ = [
     "TelemetryOtlp",
     "Web",
     "WebhookSink",
+    "Where",
+    "is_guarded",
+    "key_ring",
     "listen_address",
     "load",
     "load_require_tls",

@@ -15,7 +15,8 @@ from esa_tls.config.kafka import KafkaSink, wrong_kafka
 from esa_tls.config.loki import LokiSink, wrong_loki
 from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
-from esa_tls.config.root import Appliance, Config
+from esa_tls.config.root import Appliance, Config, Web, is_guarded
+from esa_tls.config.selection import Where, key_ring
 from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
 from esa_tls.config.sources import FluentSource, Source, SyslogSource
 from esa_tls.config.splunk_hec import SplunkHecSink, wrong_splunk_hec
@@ -49,6 +50,8 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
             continue
         if address[1] and listening.setdefault(address, where) != where:
             yield where, f"{text} is taken by {listening[address]}"
+    if config.web is not None:
+        yield from _wrong_web(config.web)
     yield from _wrong_fluent(config)
     yield from _wrong_syslog(config)
     for index, source in enumerate(config.sources):
@@ -85,6 +88,20 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
     for where, text in _plain_texts(msgspec.to_builtins(config, enc_hook=lambda _secret: None)):
         if VARIABLE.search(text):
             yield where, "${...} is replaced in secrets only; write the value itself"
+
+
+def _wrong_web(web: Web) -> Iterator[tuple[str, str]]:
+    """A page that anybody could look at, a token that protects nothing, names that are none."""
+    if web.page and not is_guarded(web):
+        yield "web.page", f"{web.listen} is reached from other machines; set web.token, or web.tls.client_ca_file"
+    if web.token is not None and len(web.token.reveal()) < _MIN_TOKEN_CHARS:
+        yield "web.token", f"shorter than {_MIN_TOKEN_CHARS} characters could be guessed"
+    for index, name in enumerate(web.names):
+        if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", name):
+            yield f"web.names[{index}]", f"expected a host name without port, got {name!r}"
+
+
+_MIN_TOKEN_CHARS = 12
 
 
 def _is_udp(source: Source) -> bool:
@@ -181,6 +198,7 @@ def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
             yield f"sinks[{index}].tls", "cert_file and key_file belong together"
         if sink.retry_initial_s > sink.retry_max_s:
             yield f"sinks[{index}].retry_initial_s", f"larger than retry_max_s ({sink.retry_max_s:g})"
+        yield from _wrong_selection(f"sinks[{index}]", sink)
         if isinstance(sink, JsonlSink):
             path = sink.path if sink.path == STANDARD_OUTPUT else os.path.realpath(sink.path)
             first = paths.setdefault(path, index)
@@ -294,6 +312,20 @@ def _wrong_telemetry(config: Config, listening: Mapping[tuple[str, int], str]) -
     taken = next((taken for (host, port), taken in listening.items() if address == f"{host}:{port}"), None)
     if taken is not None:
         yield where, f"{address} is {taken} of this sidecar, which would read its own log"
+
+
+def _wrong_selection(where: str, sink: Sink) -> Iterator[tuple[str, str]]:
+    if sink.fields is not None and (sink.fields.keep is None) == (sink.fields.drop is None):
+        yield f"{where}.fields", "needs either `keep` or `drop`"
+    if sink.where is not None and sink.where == Where():
+        yield f"{where}.where", f"is empty; known keys are {', '.join(Where.__struct_fields__)}"
+    if sink.constants and isinstance(sink, OtlpSink):
+        yield f"{where}.constants", "has no effect on OTLP: its resources and scopes say the same"
+    if sink.pseudonyms is not None:
+        try:
+            key_ring(sink.pseudonyms.keys.reveal())
+        except ValueError as error:
+            yield f"{where}.pseudonyms.keys", str(error)
 
 
 def _plain_texts(data: object, where: str = "") -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
 
 import msgspec
@@ -73,7 +74,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The HTTP server for `/metrics`, `/health/live` and `/health/ready`."""
+    """The HTTP server for `/metrics`, `/health/live`, `/health/ready`, and the page for people."""
 
     listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`.")] = "127.0.0.1:8080"
     tls: Annotated[ListenTls | None, Meta(description="TLS for it; null: none.")] = None
@@ -81,6 +82,34 @@ class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Secret | None,
         Meta(description="If set, `/metrics` wants the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
     ] = None
+    page: Annotated[
+        bool | None,
+        Meta(
+            description="Serve the page, which shows every record kept. null: on a loopback address, and on others if `token` is set or "
+            "`tls.client_ca_file` asks for a certificate."
+        ),
+    ] = None
+    token: Annotated[
+        Secret | None,
+        Meta(
+            description="If set, the page asks for it once and sets a cookie that is good for 12 hours; programs send "
+            "`Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."
+        ),
+    ] = None
+    names: Annotated[
+        list[str],
+        Meta(description="Host names by which browsers reach the page, beside IP addresses and `localhost`; others are refused."),
+    ] = msgspec.field(default_factory=list)
+
+
+def is_guarded(web: Web) -> bool:
+    """Whether strangers are kept from the page: only this machine reaches it, or it asks for a token or a certificate."""
+    host = web.listen.rpartition(":")[0].strip("[]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return loopback or web.token is not None or (web.tls is not None and web.tls.client_ca_file is not None)
 
 
 class Api(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from esa_tls.config.parts import RecordKind
+from esa_tls.config.selection import FieldChoice, PseudonymSettings, Where
 
 SinkName = Annotated[
     str, Meta(description="Unique name; the sink's place in the journal is kept under it, so renaming starts anew.", min_length=1)
@@ -27,3 +28,19 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = msgspec.field(name="from", default="tail")
     retry_initial_s: Annotated[float, Meta(description="Wait after the first failure; doubles each time, with jitter.", gt=0)] = 1.0
     retry_max_s: Annotated[float, Meta(description="Longest wait between two tries.", gt=0)] = 60.0
+    where: Annotated[Where | None, Meta(description="Which of these records; null: all.")] = None
+    fields: Annotated[FieldChoice | None, Meta(description="Which fields of them; null: all.")] = None
+    truncate: Annotated[
+        dict[str, Annotated[int, Meta(ge=1)]],
+        Meta(description="Longest text of a field in characters, by its path, e.g. `event.original: 500`; the rest is cut off."),
+    ] = msgspec.field(default_factory=dict)
+    constants: Annotated[
+        bool,
+        Meta(
+            description="Put on each record what is the same on all of a kind (`event.kind`, `event.dataset`, `ecs.version` and so on), "
+            "for a store that has no index template to say it."
+        ),
+    ] = False
+    pseudonyms: Annotated[
+        PseudonymSettings | None, Meta(description="Pseudonyms in place of addresses, Subjects and the like; null: none.")
+    ] = None

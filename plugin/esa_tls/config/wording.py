@@ -33,7 +33,9 @@ def told(message: str, data: object) -> tuple[str, str]:
         where = where.removesuffix("[...]")
         entries = _value_at(where, data)
         assert isinstance(entries, dict)
-        where += "." + next((key for key, value in entries.items() if not isinstance(value, str | dict)), "?")
+        holder = _type_at(where, data)
+        numbers = isinstance(holder, inspect.DictType) and isinstance(_bare(holder.value_type), inspect.IntType)
+        where += "." + next((key for key, value in entries.items() if not _may_stand(value, number=numbers)), "?")
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", reason):
         known = _keys_at(where, data)
         close = difflib.get_close_matches(match[1], known, n=1)
@@ -48,6 +50,13 @@ def told(message: str, data: object) -> tuple[str, str]:
         return where, f"expected one of {', '.join(choices)}, got {value!r}"
     reason = re.sub(r"`([a-z]+)`", lambda found: YAML_NAMES.get(found[1], found[1]), reason)
     return where, reason[0].lower() + reason[1:]
+
+
+def _may_stand(value: object, *, number: bool) -> bool:
+    """Whether a value of a dict of numbers (from 1), or of texts, may be what it is."""
+    if number:
+        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, str | dict)
 
 
 def _steps(where: str) -> list[str | int]:

@@ -5,8 +5,10 @@ and a short simulation go in through the `fluent-logger` client, and what comes 
 connection id, direction and TLS outcome, as a live table on a terminal and as a plain one elsewhere. The JSON lines stay, everything else
 is removed at the end.
 
-Ports: the defaults if they are free, else any. It ends by itself when all lines have become records; with `keep` the sidecar goes on until
-Ctrl-C, which ends it cleanly at any time.
+The page of the sidecar is up from the beginning, and its address is printed first and last.
+
+Ports: the defaults if they are free, else any. On a terminal the sidecar goes on until Ctrl-C, which ends it cleanly at any time, so that
+its page can be looked at; elsewhere it ends by itself when all lines have become records. `keep` says otherwise.
 """
 
 from __future__ import annotations
@@ -97,12 +99,12 @@ class Sidecar(msgspec.Struct):
 def run(
     logs: Sequence[Path] = (),
     *,
-    keep: bool = False,
+    keep: bool | None = None,
     console: Console | None = None,
     forward_port: int = FORWARD_PORT,
     web_port: int = WEB_PORT,
 ) -> int:
-    """The command. `logs`: sent first, each as an appliance of the file's name. `keep`: the sidecar goes on until Ctrl-C.
+    """The command. `logs`: sent first, each as an appliance of the file's name. `keep`: go on until Ctrl-C; None: on a terminal.
 
     Ports that are taken, or 0: any. Returns 1 if not every line became a record.
 
@@ -110,16 +112,19 @@ def run(
         EsaTlsError: the sidecar did not start; OSError: no room for its files.
     """
     console = console or _console()
+    keep = console.is_terminal if keep is None else keep
     folder = Path(tempfile.mkdtemp(prefix="esa-tls-demo-"))
     records = folder / "records.jsonl"
     code = 1
     try:
         with _terminated_as_interrupted(), _sidecar(folder, records, free_port(forward_port), free_port(web_port)) as sidecar:
+            console.print(_page(sidecar))
             complete = _show(sidecar, folder, logs, console)
             code = 0 if complete else 1
             console.print(_places(sidecar))
             if keep:
-                console.print("The sidecar goes on: send it lines, or end it with Ctrl-C.")
+                console.print(_page(sidecar))
+                console.print("The sidecar goes on: look at its page, send it lines, or end it with Ctrl-C.")
                 sidecar.process.wait()
     except KeyboardInterrupt:
         console.print("Interrupted; the sidecar was ended in order.")
@@ -353,6 +358,10 @@ def _picture(seen: Seen, sending: Sending, rows: int, width: int) -> RenderableT
         words = f"TLS {tls}, {_MAIL[clear]}" if tls else "into the spam quarantine, without a connection"
         parts.append(Text(f"  {number:>5,} deliveries: {words}", style="red" if clear == "yes" else ""))
     return Group(*parts)
+
+
+def _page(sidecar: Sidecar) -> Text:
+    return Text.assemble("Page: ", (f"http://{HOST}:{sidecar.web_port}/?last=all", "bold underline"))
 
 
 def _places(sidecar: Sidecar) -> Text:

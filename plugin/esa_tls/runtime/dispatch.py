@@ -12,6 +12,9 @@ One `Dispatcher` (one task) per sink, so a dead store holds no other back. The r
    treated like a transient one.
 5. Nothing to send: wait until the journal says that it has grown. A look without being told happens once a second at most.
 6. `drain` sends what can be sent until its deadline; the rest stays in the outbox.
+7. What the sink gets of each record (`wire/selection.py`) is worked out once per batch, before it is sent: tried again are the same bytes,
+   and dead letters are what the sink would have got. Rows of which nothing is left are done with. A sink that gets everything pays nothing.
+   A record that cannot be read for that is never sent as it is: it becomes a dead letter that is not replayed.
 
 Cursor (bytes in the journal) = msgpack `{"sequence": n, "state": bytes | nil}`: every row of the sink's classes up to n is done (the
 journal trims by it); `state` belongs to the sink (the file sink keeps its file and offset there).
@@ -43,12 +46,14 @@ from esa_tls.telemetry import (
     SEND,
     SINK_ATTRIBUTE,
     SINK_DEAD_LETTERED,
+    SINK_FILTERED,
     SINK_OLDEST_UNSENT,
     SINK_REJECTED,
     SINK_RETRIES,
     SINK_SENT,
     Counters,
 )
+from esa_tls.wire.selection import Selection
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +184,7 @@ class Dispatcher:
 
     `prepare` (before any source starts; the caller makes its result durable) -> `run` (the task) -> `drain`.
     `stored`: the cursor as the journal has it. `dead_letter` returns when the letters are durable. `grown`: notified after commits.
+    `selection`: what the sink gets of each record; None: all of it.
     """
 
     def __init__(
@@ -191,6 +197,7 @@ class Dispatcher:
         dead_letter: Callable[[Sequence[DeadLetter]], Awaitable[None]],
         grown: asyncio.Condition,
         counters: Counters,
+        selection: Selection | None = None,
         start: Literal["tail", "oldest"] = "tail",
         max_batch_bytes: int = DEFAULT_BATCH_BYTES,
         idle_look_s: float = IDLE_LOOK_S,
@@ -208,6 +215,7 @@ class Dispatcher:
         self._dead_letter = dead_letter
         self._grown = grown
         self._counters = counters
+        self._selection = selection
         self._start = start
         self._max_batch_bytes = max_batch_bytes
         self._idle_look_s = idle_look_s
@@ -365,8 +373,9 @@ class Dispatcher:
                 await self._grown.wait_for(lambda: self._draining or self._outbox.tail() > tail)
 
     async def _hand_over(self, rows: Rows) -> None:
-        wanted = _only(rows, self._sink.kinds)
-        refused = await self._traced(wanted) if wanted else []
+        wanted, refused = await self._selected(_only(rows, self._sink.kinds))
+        if wanted:
+            refused += await self._traced(wanted)
         if refused:
             now_s = self._wall_clock()
             letters = [
@@ -378,6 +387,21 @@ class Dispatcher:
                 self._counters.add(SINK_DEAD_LETTERED, 1, sink=self.name, reason=record.reason)
         self._state = self._sink.state()
         self._reach(rows[-1][0])
+
+    async def _selected(self, rows: Rows) -> tuple[Rows, list[_Refused]]:
+        """What the sink gets of `rows`, and the records that could not be read for that; these are of no kind, so nobody replays them."""
+        selection = self._selection
+        if selection is None or not rows:
+            return rows, []
+        selected = await self._insist(lambda: _in_thread(lambda: selection.apply(rows)))
+        for kind, n in selected.filtered.items():
+            self._counters.add(SINK_FILTERED, n, sink=self.name, kind=kind)
+        if selected.unreadable:
+            log.error(
+                "Records cannot be read for what this sink is to get of them; they become dead letters.",
+                extra={"sink": self.name, "records": len(selected.unreadable), "why": selected.unreadable[0].why[:200]},
+            )
+        return selected.rows, [_Refused("", one.encoding, one.body, "unreadable", one.why) for one in selected.unreadable]
 
     async def _traced(self, rows: Rows) -> list[_Refused]:
         """`_deliver`, as a span if it is to be traced."""

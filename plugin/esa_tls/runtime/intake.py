@@ -182,7 +182,7 @@ class Intake:
 
         self.grown = asyncio.Condition()
         """Notified when new outbox rows are durable."""
-        self.on_durable: Callable[[list[Sealed]], None] | None = None
+        self.on_durable: list[Callable[[list[Sealed]], None]] = []
         """Called on the event loop with each group that has rows, after its commit and before its senders hear of it. Must not wait."""
         self._promises: set[asyncio.Future[None]] = set()
         self._open = _Group(self._promise())
@@ -460,11 +460,12 @@ class Intake:
         for source, (lines, line_bytes) in group.taken.items():
             self._counters.add(LINES, lines, source=source)
             self._counters.add(LINE_BYTES, line_bytes, source=source)
-        if group.has_rows and self.on_durable is not None:
-            try:
-                self.on_durable([group.sealed])
-            except Exception:  # the commit stands, whatever those who look on make of it
-                log.exception("Records could not be shown to those who watch.")
+        if group.has_rows:
+            for looking_on in self.on_durable:
+                try:
+                    looking_on([group.sealed])
+                except Exception:  # the commit stands, whatever those who look on make of it
+                    log.exception("Records could not be shown to those who watch.")
         for key in group.keys:
             del self._entered[key]
         for session in group.sessions:

@@ -1,4 +1,4 @@
-"""Who is connected to the OTLP HTTP source: at most so many, and none of them by doing nothing (issue 4, bad input and load).
+"""Who is connected to the OTLP HTTP source: at most so many, and none of them by doing nothing.
 
 Rules of this file:
 

@@ -1,4 +1,4 @@
-"""The HTTP server that others watch the sidecar by: `/metrics`, `/health/live`, `/health/ready`.
+"""The HTTP server that others watch the sidecar by: `/metrics`, `/health/live`, `/health/ready`, and the page for people (`page.py`).
 
 Rules of this file:
 
@@ -18,13 +18,14 @@ from http import HTTPStatus
 from aiohttp import web
 
 from esa_tls.telemetry import CONTENT_TYPE, Counters
+from esa_tls.web.page import WebPage
 
 CLOSE_TIMEOUT_S = 2.0
 """Requests under way at `stop` get this long."""
 
 
 class WebServer:
-    """Serves the three pages on one address; built once, started once, stopped any number of times."""
+    """Serves all of it on one address; built once, started once, stopped any number of times."""
 
     def __init__(
         self,
@@ -35,14 +36,19 @@ class WebServer:
         reasons_not_ready: Callable[[], Sequence[str]],
         metrics_token: str | None = None,
         tls: ssl.SSLContext | None = None,
+        page: WebPage | None = None,
     ) -> None:
-        """Take everything it shows; `port` 0 takes a free one. `reasons_not_ready` is asked at each request, and empty means ready."""
+        """Take everything it shows; `port` 0 takes a free one. `reasons_not_ready` is asked at each request, and empty means ready.
+
+        `page`: None if people get none here.
+        """
         self._counters = counters
         self._host = host
         self._port = port
         self._reasons_not_ready = reasons_not_ready
         self._expected = None if metrics_token is None else f"Bearer {metrics_token}".encode()
         self._tls = tls
+        self._page = page
         self._runner: web.AppRunner | None = None
 
     @property
@@ -57,6 +63,8 @@ class WebServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)
+        if self._page is not None:
+            self._page.add_to(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
         await runner.setup()
         try:
@@ -69,6 +77,8 @@ class WebServer:
     async def stop(self) -> None:
         """Stop listening and end what is under way. Safe before `start` and twice."""
         runner, self._runner = self._runner, None
+        if self._page is not None:
+            await self._page.close()
         if runner is not None:
             await runner.cleanup()
 

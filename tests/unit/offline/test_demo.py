@@ -39,7 +39,7 @@ def test_the_sample_goes_all_the_way(folder: Path) -> None:
     assert code == 0, shown
     (failed,) = [line.split() for line in shown.splitlines() if "esa1/0/DCID/5003" in line]
     assert failed[2:8] == ["esa1/0/DCID/5003", "outbound", "failed", "yes", "line", "delivered"]
-    for place in ("health: http://127.0.0.1:", "/metrics", "JSON lines: "):
+    for place in ("Page: http://127.0.0.1:", "health: http://127.0.0.1:", "/metrics", "JSON lines: "):
         assert place in shown
     (left,) = folder.iterdir()
     assert [path.name for path in left.iterdir()] == ["records.jsonl"]

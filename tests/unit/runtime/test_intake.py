@@ -865,7 +865,7 @@ async def test_those_who_watch_see_a_group_after_its_commit_and_before_its_sende
         seen: list[tuple[list[Sealed], int, bool]] = []
         bench.journal.failures = [JournalFull("no space"), JournalFull("no space")]
         submitting = asyncio.create_task(bench.intake.submit(batch(b"a")))
-        bench.intake.on_durable = lambda groups: seen.append((groups, len(bench.journal.commits), submitting.done()))
+        bench.intake.on_durable.append(lambda groups: seen.append((groups, len(bench.journal.commits), submitting.done())))
         await submitting
 
         ((groups, commits, told),) = seen
@@ -883,7 +883,7 @@ async def test_those_who_watch_cannot_spoil_a_commit(caplog: pytest.LogCaptureFi
             calls += 1
             raise ZeroDivisionError
 
-        bench.intake.on_durable = fail
+        bench.intake.on_durable.append(fail)
         await bench.intake.submit(batch(b"a", key=b"k" * 16))
         await bench.intake.submit(batch(b"b"))
         await bench.intake.submit(batch())

@@ -12,7 +12,7 @@ from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import Rows
 from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.journal_format import DeadLetter
-from esa_tls.runtime.replay import replay
+from esa_tls.runtime.replay import all_letters, replay
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_each_goes_to_the_sink_that_refused_it(journal: Journal) -> None:
 
 async def test_what_is_refused_again_stays(journal: Journal) -> None:
     """So does what goes to a sink that is not there, and what lies behind the limit."""
-    assert await replay(journal, [FakeSink(name="store", answer=refusing({1}))], limit=3) == 0
+    assert await replay(journal, [FakeSink(name="store", answer=refusing({1}))], limit=1) == 0
     assert left(journal) == [1, 2, 3, 4, 5]
 
 
@@ -66,3 +66,17 @@ async def test_a_sink_that_is_down_ends_it_and_nothing_is_lost(journal: Journal)
     with pytest.raises(TransientError):
         await replay(journal, [FakeSink(name="store", answer=down_after_the_first)], limit=100)
     assert left(journal) == [2, 3, 4, 5]
+
+
+async def test_letters_of_others_do_not_use_up_the_limit(journal: Journal) -> None:
+    """The oldest `limit` letters of the sinks that are given, however many of others stand before them."""
+    sent: Rows = []
+    assert await replay(journal, [FakeSink(name="next", encoding="forward", answer=sent.extend)], limit=1) == 1
+    assert [ids_in(one.encoding, one.segments[0][2]) for _, one in sent] == [[2]]
+    assert left(journal) == [1, 2, 4, 5]
+
+
+def test_all_letters_are_read_in_pages(journal: Journal) -> None:
+    """In the order of their numbers, also when a page is full exactly at the end."""
+    journal.commit([], dead_letters=[DeadLetter("sink:store", "rejected", b"%d" % n, "json") for n in range(256 * 2 - 5)])
+    assert [number for number, _ in all_letters(journal)] == list(range(1, 256 * 2 + 1))
