@@ -16,7 +16,7 @@ import pytest
 from tests.unit.store.store_cases import LIMITS, MESSAGE, Made, all_of, asked, ids, made, simulated, stored_ids
 
 from esa_tls.store import overview
-from esa_tls.store.worker import Apply, Open, Reply, Request, SetAside, Skip, Worker, read_frame, serve, write_frame
+from esa_tls.store.worker import Apply, Open, Reply, Request, SetAside, Skip, Worker, give_way, read_frame, serve, write_frame
 
 TIMEOUT_S = 60
 
@@ -195,6 +195,16 @@ def test_the_loop_ends_with_its_input(tmp_path: Path) -> None:
     with working(tmp_path / "s"):
         pass
     assert len(stored_ids(tmp_path / "s")) == 4
+
+
+@pytest.mark.parametrize(("status", "asked"), [("Seccomp:\t0\n", [10]), ("Seccomp:\t2\n", []), ("", [])])
+def test_it_goes_last_where_it_may_ask_for_that(monkeypatch: pytest.MonkeyPatch, status: str, asked: list[int]) -> None:
+    """Under a filter of system calls, which might end the process for asking, it does not ask."""
+    calls: list[int] = []
+    monkeypatch.setattr(os, "nice", calls.append)
+    monkeypatch.setattr(Path, "read_text", lambda _path: f"Name:\tpython\n{status}")
+    give_way()
+    assert calls == asked
 
 
 def test_the_process_outlives_signals_and_not_its_input(tmp_path: Path) -> None:
