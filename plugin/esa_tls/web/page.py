@@ -25,7 +25,6 @@ from esa_tls.charts import render
 from esa_tls.charts.specs import Theme
 from esa_tls.errors import ChartsMissing, StoreError
 from esa_tls.offline.audit import breaches_csv, partners_csv
-from esa_tls.offline.explain_words import EVIDENCE
 from esa_tls.store.answers import Filter, Hit, Overview, Page, StoreStatus
 from esa_tls.store.query import StoreReader
 from esa_tls.web import asked, figures, state, telling
@@ -275,7 +274,7 @@ class WebPage:
             complete=found.complete,
             records=found.records,
             partners=found.audit.rows(),
-            breaches=[(one, asked.link("/message", None, id=one.message), EVIDENCE.get(one.evidence, one.evidence)) for one in breaches],
+            breaches=[(one, asked.link("/message", None, id=one.message), figures.EVIDENCE_SHORT.get(one.evidence, one.evidence)) for one in breaches],
             breach_count=len(found.audit.breaches) + found.audit.more_breaches,
             partners_link=asked.link("/compliance/partners.csv", query),
             exceptions_link=asked.link("/compliance/exceptions.csv", query),
