@@ -274,7 +274,10 @@ class WebPage:
             complete=found.complete,
             records=found.records,
             partners=found.audit.rows(),
-            breaches=[(one, asked.link("/message", None, id=one.message), figures.EVIDENCE_SHORT.get(one.evidence, one.evidence)) for one in breaches],
+            breaches=[
+                (one, asked.link("/message", None, id=one.message), figures.EVIDENCE_SHORT.get(one.evidence, one.evidence))
+                for one in breaches
+            ],
             breach_count=len(found.audit.breaches) + found.audit.more_breaches,
             partners_link=asked.link("/compliance/partners.csv", query),
             exceptions_link=asked.link("/compliance/exceptions.csv", query),
