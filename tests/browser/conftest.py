@@ -13,6 +13,7 @@ from tests.peers.listing import missing, peer
 from tests.unit.core.driver import at
 from tests.unit.store.store_cases import MESSAGE, filed, made, simulated
 
+from esa_tls.core.expected import Partner
 from esa_tls.runtime.dispatch import SinkStatus
 from esa_tls.runtime.journal_format import DeadLetter
 from esa_tls.store.query import StoreReader
@@ -113,7 +114,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A store full of text that was written to do harm."""
     path = tmp_path_factory.mktemp("hostile") / "store.sqlite"
-    filed(path, made(*HOSTILE, appliance=EVIL_APPLIANCE).rows)
+    filed(path, made(*HOSTILE, appliance=EVIL_APPLIANCE, partners=(Partner(EVIL, domains=("example.net", "example.org")),)).rows)
     served = Served(
         StoreReader(path),
         reasons=(EVIL,),

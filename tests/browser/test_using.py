@@ -48,11 +48,11 @@ def test_by_keyboard_alone(filled: Served, browser: Browser) -> None:
     """Tab goes through skip link, views and search in order and visibly; a search and the story of a mail found are reached by keys."""
     with opened(browser, filled.url + "/?last=all") as page:
         there = []
-        for _ in range(8):
+        for _ in range(9):
             page.keyboard.press("Tab")
             assert outlined(page), focused(page)
             there.append(focused(page))
-        assert ["Skip to content", "esa-tls", "Overview", "Search", "Live", "Health", "find", "Search"] == there
+        assert ["Skip to content", "esa-tls", "Overview", "Search", "Compliance", "Live", "Health", "find", "Search"] == there
         page.keyboard.press("Shift+Tab")
         page.keyboard.type("Bob@Example.org")
         page.keyboard.press("Enter")

@@ -17,6 +17,7 @@ VIEWS = {
     "search-start": "/search",
     "message": "/message?id={appliance}/0/MID/21",
     "connection": "/connection?id={appliance}/0/DCID/31",
+    "compliance": "/compliance?last=all",
     "live": "/live",
     "health": "/health",
 }
@@ -33,6 +34,10 @@ SAYS = {
     ("empty", "search"): "Nothing found",
     ("empty", "message"): "MID 21 is not here",
     ("empty", "connection"): "DCID 31 is not here",
+    ("filled", "compliance"): "not proven to have gone under TLS",
+    ("empty", "compliance"): "Nothing to show",
+    ("busy", "compliance"): "The store cannot answer now",
+    ("hostile", "compliance"): "<script>window.hurt=1</script>",
     ("empty", "live"): "Nothing has come yet.",
     ("empty", "health"): "Ready",
     ("busy", "overview"): "The store cannot answer now",

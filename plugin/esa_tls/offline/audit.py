@@ -62,6 +62,8 @@ class Breach(msgspec.Struct, frozen=True):
     message_id: str
     failure_class: str
     reason: str
+    message: str
+    """`{appliance}/{epoch}/MID/{n}`."""
 
 
 class _Count:
@@ -138,6 +140,7 @@ class Audit:
                 message_id=record.get("email", {}).get("message_id", ""),
                 failure_class=failure.get("class", ""),
                 reason=failure.get("reason", ""),
+                message=f"{own['appliance']}/{own.get('epoch', 0)}/MID/{own['mid']}",
             )
         )
 

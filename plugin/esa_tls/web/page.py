@@ -24,10 +24,12 @@ from aiohttp import web
 from esa_tls.charts import render
 from esa_tls.charts.specs import Theme
 from esa_tls.errors import ChartsMissing, StoreError
+from esa_tls.offline.audit import breaches_csv, partners_csv
 from esa_tls.store.answers import Filter, Hit, Overview, Page, StoreStatus
 from esa_tls.store.query import StoreReader
 from esa_tls.web import asked, figures, state, telling
 from esa_tls.web.asked import NotUnderstood
+from esa_tls.web.compliance import MAX_DOWNLOAD_S, audited
 from esa_tls.web.drawing import Drawer
 from esa_tls.web.guard import Guard, place_after_login
 from esa_tls.web.listing import row_of
@@ -43,6 +45,7 @@ HITS: Final = 50
 NEWEST: Final = 10
 RECENT: Final = 20
 TOP: Final = 10
+BREACHES: Final = 200
 CHART_AGE_S: Final = 60
 MAX_FORM_BYTES: Final = 8_192
 STATIC: Final = Path(__file__).with_name("static")
@@ -72,6 +75,7 @@ class WebPage:
             "/search": self._search,
             "/message": self._message,
             "/connection": self._connection,
+            "/compliance": self._compliance,
             "/live": self._live,
             "/health": self._health,
         }
@@ -79,6 +83,7 @@ class WebPage:
             app.router.add_get(path, self._shown(view))
         plain: dict[str, Handler] = {
             "/chart/{name}.svg": self._chart,
+            "/compliance/{table}.csv": self._compliance_table,
             "/live/events": self._events,
             "/static/{name}": self._file,
             "/login": self._login_form,
@@ -245,6 +250,53 @@ class WebPage:
             next=asked.link("/search", query, after=page.next) if page.next else "",
             first=asked.link("/search", query, after=None) if query.get("after") else "",
         )
+
+    # -- Compliance ------------------------------------------------------------------------------------------------------------------
+
+    async def _compliance(self, request: web.Request) -> web.Response:
+        store = self._store()
+        query = request.query
+        period = asked.period_of(query, (await store.status()).newest_s, self._now_s())
+        found = await audited(store, since_s=period.since_s, until_s=period.until_s, appliances=_appliances(request))
+        breaches = sorted(found.audit.breaches, key=lambda one: one.time, reverse=True)[:BREACHES]
+        return self._html(
+            request,
+            "compliance",
+            period=period,
+            spans=[
+                (name, words, asked.link("/compliance", query, last=name, since=None, until=None))
+                for name, (words, _) in asked.SPANS.items()
+            ],
+            since=asked.text_of_time(period.since_s) if period.since_s is not None else "",
+            until=asked.text_of_time(period.until_s) if period.until_s is not None else "",
+            appliances=[one.name for one in await store.appliances()],
+            appliance=query.get("appliance", ""),
+            complete=found.complete,
+            records=found.records,
+            partners=found.audit.rows(),
+            breaches=[
+                (one, asked.link("/message", None, id=one.message), figures.EVIDENCE_SHORT.get(one.evidence, one.evidence))
+                for one in breaches
+            ],
+            breach_count=len(found.audit.breaches) + found.audit.more_breaches,
+            partners_link=asked.link("/compliance/partners.csv", query),
+            exceptions_link=asked.link("/compliance/exceptions.csv", query),
+        )
+
+    async def _compliance_table(self, request: web.Request) -> web.Response:
+        """A table as a file; `Content-Disposition` says when it is not whole."""
+        make = {"partners": lambda audit: partners_csv(audit.rows()), "exceptions": lambda audit: breaches_csv(audit.breaches)}
+        name = request.match_info["table"]
+        if name not in make:
+            raise web.HTTPNotFound
+        store = self._store()
+        period = asked.period_of(request.query, (await store.status()).newest_s, self._now_s())
+        found = await audited(
+            store, since_s=period.since_s, until_s=period.until_s, appliances=_appliances(request), within_s=MAX_DOWNLOAD_S
+        )
+        file_name = f"{name}{'' if found.complete else '-incomplete'}.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{file_name}"'}
+        return web.Response(text=make[name](found.audit), content_type="text/csv", charset="utf-8", headers=headers)
 
     # -- stories ---------------------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from esa_tls.charts.specs import COLOURS
 from esa_tls.offline.terminal import printable
 
-VIEWS: Final = (("/", "Overview"), ("/search", "Search"), ("/live", "Live"), ("/health", "Health"))
+VIEWS: Final = (("/", "Overview"), ("/search", "Search"), ("/compliance", "Compliance"), ("/live", "Live"), ("/health", "Health"))
 
 
 class Templates:

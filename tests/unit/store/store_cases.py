@@ -60,12 +60,14 @@ PARTNERS = (Partner("Bank", domains=("d43-1.example.org", "old.example.com")), P
 class Made:
     """Rows in the store's encoding, as the outbox would hold them, and the same records as dicts."""
 
-    def __init__(self, lines: Iterable[tuple[str, bytes]], *, batch_lines: int = 200, first: int = 1) -> None:
+    def __init__(
+        self, lines: Iterable[tuple[str, bytes]], *, batch_lines: int = 200, first: int = 1, partners: tuple[Partner, ...] = PARTNERS
+    ) -> None:
         self.rows: Rows = []
         self.records: list[Record] = []
         self.lines: list[Record] = []
         state = DictState()
-        pipeline = Pipeline(CoreSettings(starts_broken=False, partners=PARTNERS), state, encodings=("json", "store"), now_s=NOW_S)
+        pipeline = Pipeline(CoreSettings(starts_broken=False, partners=partners), state, encodings=("json", "store"), now_s=NOW_S)
         origins: dict[str, Origin] = {}
         waiting: list[tuple[str, bytes]] = []
 
