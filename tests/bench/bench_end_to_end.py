@@ -3,7 +3,8 @@
 Conditions: `esa-tls run` as a process of its own, its journal on the disk of the temporary folder; full records of all kinds; 40,000 open
 messages sent before; 1,000-line frames on 2 sessions (an appliance each), every frame acknowledged before the next of its session; the
 receiver is another process that acknowledges and does nothing else. With two cores the sidecar has one, they share the other.
-Run: python tests/bench/bench_end_to_end.py [--quick] [--gzip] [--store] [--profile]. `--store`: once more with the embedded store on.
+Run: python tests/bench/bench_end_to_end.py [--quick] [--gzip] [--store] [--telemetry] [--profile]. `--store`: once more with the embedded
+store on. `--telemetry`: in turns without and with own metrics, traces (one batch in a hundred) and log sent by OTLP.
 `--profile`: under cProfile, and where the time goes; the figures are then much too low. Bar: 90,000 lines/s, goal 130,000.
 """
 
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import msgspec
@@ -109,6 +110,25 @@ def send_all(port: int, sessions: list[list[tuple[str, bytes]]]) -> None:
         thread.join()
 
 
+def take_telemetry(pipe: Connection) -> None:
+    """A process: an OTLP server over gRPC that takes metrics, traces and log, and does nothing with them."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    names = {
+        "opentelemetry.proto.collector.metrics.v1.MetricsService",
+        "opentelemetry.proto.collector.trace.v1.TraceService",
+        "opentelemetry.proto.collector.logs.v1.LogsService",
+    }
+    server = grpc.server(ThreadPoolExecutor(2))
+    answer: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+    server.add_generic_rpc_handlers(tuple(grpc.method_handlers_generic_handler(name, {"Export": answer}) for name in names))
+    pipe.send(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    server.wait_for_termination()
+
+
 # -- the run ---------------------------------------------------------------------------------------------------------------------
 def cpu_s(pid: int) -> Counter[str]:
     """Processor seconds of a process so far, user and system: of its event loop, of RocksDB's own threads, of all others."""
@@ -129,7 +149,7 @@ def wait_until(condition: Callable[[], bool], *, within_s: float = 120) -> None:
         time.sleep(0.002)
 
 
-def measure(folder: Path, *, messages: int, gzip: bool, store: bool, profile: Path | None) -> Figures:
+def measure(folder: Path, *, messages: int, gzip: bool, store: bool, profile: Path | None, telemetry: bool = False) -> Figures:
     """One sidecar, filled with open messages, then timed."""
     folder.mkdir()
     from tests.bench.bench_memory import open_messages
@@ -148,7 +168,14 @@ def measure(folder: Path, *, messages: int, gzip: bool, store: bool, profile: Pa
     receiver.start()
     port = mine.recv()
     sink = {"type": "fluent", "upstreams": [f"127.0.0.1:{port}"], "gzip": gzip}
-    sidecar = Sidecar(write_config(folder, sinks=[sink], max_hold_s=3600.0, store={} if store else None), profile=profile)
+    told: dict[str, Any] = {}
+    listening = None
+    if telemetry:
+        here, there = multiprocessing.get_context("spawn").Pipe()
+        listening = multiprocessing.get_context("spawn").Process(target=take_telemetry, args=(there,), daemon=True)
+        listening.start()
+        told = {"telemetry": {"otlp": {"endpoint": f"127.0.0.1:{here.recv()}", "interval_s": 5}}}
+    sidecar = Sidecar(write_config(folder, sinks=[sink], max_hold_s=3600.0, store={} if store else None, **told), profile=profile)
     try:
         sidecar.until_ready()
 
@@ -180,8 +207,10 @@ def measure(folder: Path, *, messages: int, gzip: bool, store: bool, profile: Pa
         sidecar.drain()
     finally:
         sidecar.make_sure_it_is_gone()
-        receiver.kill()
-        receiver.join()
+        for process in (receiver, listening):
+            if process is not None:
+                process.kill()
+                process.join()
     return Figures(lines, acknowledged_s, delivered_s, dict(used_s), commits, stored_s)
 
 
@@ -200,16 +229,32 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="about 10 s")
     parser.add_argument("--gzip", action="store_true", help="frames to the receiver are compressed, as is the default of the sink")
     parser.add_argument("--store", action="store_true", help="once more with the embedded store on")
+    parser.add_argument(
+        "--telemetry", action="store_true", help="what own telemetry by OTLP costs: three runs each, in turns"
+    )
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     arguments = parser.parse_args()
     sample = [line for _, line in simulate(SimulationSettings(seed=7, messages=1_000))]
     base = reference(sample)
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}; reference loop {base:.0f} lines/s of CPU")
+    messages = 5_000 if arguments.quick else 20_000
     with tempfile.TemporaryDirectory() as name:
+        if arguments.telemetry:
+            used: dict[bool, list[float]] = {False: [], True: []}
+            for n in range(6):
+                telemetry = bool(n % 2)
+                figures = measure(Path(name, str(n)), messages=messages, gzip=False, store=False, profile=None, telemetry=telemetry)
+                used[telemetry].append(sum(figures.cpu_s.values()) / figures.lines * 1e6)
+            without, with_it = min(used[False]), min(used[True])
+            print(
+                f"CPU of the sidecar, us a line, least of three: {without:.2f} without telemetry by OTLP, {with_it:.2f} with it: "
+                f"{with_it / without - 1:+.1%} (bar +3 %)"
+            )
+            return
         for store in (False, True) if arguments.store else (False,):
             folder = Path(name, "with" if store else "without")
             profile = Path(name, "profile") if arguments.profile else None
-            figures = measure(folder, messages=5_000 if arguments.quick else 20_000, gzip=arguments.gzip, store=store, profile=profile)
+            figures = measure(folder, messages=messages, gzip=arguments.gzip, store=store, profile=profile)
             tell(figures, profile)
 
 
