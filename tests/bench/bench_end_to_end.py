@@ -229,9 +229,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="about 10 s")
     parser.add_argument("--gzip", action="store_true", help="frames to the receiver are compressed, as is the default of the sink")
     parser.add_argument("--store", action="store_true", help="once more with the embedded store on")
-    parser.add_argument(
-        "--telemetry", action="store_true", help="what own telemetry by OTLP costs: three runs each, in turns"
-    )
+    parser.add_argument("--telemetry", action="store_true", help="what own telemetry by OTLP costs: three runs each, in turns")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     arguments = parser.parse_args()
     sample = [line for _, line in simulate(SimulationSettings(seed=7, messages=1_000))]

@@ -172,7 +172,7 @@ def test_F17_O6_a_full_journal_holds_every_wire_and_nothing_is_lost(tmp_path: Pa
     )
     sidecar = sidecars.start(config)
     ports = sidecar.ports
-    sent = {"fill": 9_000, "forward": 2_000, "syslog": 1_000, "enrich": 1_200, "grpc": 20, "http": 20}
+    sent = {"fill": 9_000, "forward": 2_000, "syslog": 1_000, "enrich": 2_400, "grpc": 20, "http": 20}
     by_fill, by_forward, by_syslog, by_enrich, by_grpc, by_http = (lines(wire, n) for wire, n in sent.items())
     filling = Filling(sidecar, by_fill)
     filling.start()
@@ -180,7 +180,7 @@ def test_F17_O6_a_full_journal_holds_every_wire_and_nothing_is_lost(tmp_path: Pa
     frames = b"".join(packed_forward("esa-forward", by_forward[at : at + 100], chunk=f"c{at:04}") for at in range(0, 2_000, 100))
     forward = Pushing(ports["fluent"], frames)
     syslog = Pushing(ports["syslog"], b"".join(one + b"\n" for one in by_syslog))
-    enriching = Enriching(ports["api"], [by_enrich[at : at + 30] for at in range(0, 1_200, 30)])
+    enriching = Enriching(ports["api"], [by_enrich[at : at + 60] for at in range(0, 2_400, 60)])
     for thread in (forward, syslog, enriching):
         thread.start()
     try:

@@ -87,12 +87,19 @@ def test_a_full_disk_holds_senders_and_heals(tmp_path: Path, disk: Mount, sideca
     sidecar = sidecars.start(config)
     filling = Filling(sidecar, lines)
     filling.start()
+
+    def failures() -> float:
+        return sidecar.metric("esa_tls_journal_commit_failures_total", reason="full")
+
     try:
         sidecar.until_said("Commit failed; it is repeated, and senders are held", within_s=60)
-        held_at = filling.sender.acknowledged_lines
-        assert 0 < held_at < len(lines)
-        commits = sidecar.metric("esa_tls_journal_commit_failures_total", reason="full")
-        wait_for("it tries again", lambda: sidecar.metric("esa_tls_journal_commit_failures_total") >= commits + 2, within_s=20)
+        for _ in range(5):  # a group may slip in when RocksDB has tidied up; then the disk is full again
+            held_at = filling.sender.acknowledged_lines
+            assert 0 < held_at < len(lines)
+            seen = failures() + 2
+            wait_for("it tries again", lambda seen=seen: failures() >= seen, within_s=20)  # type: ignore[misc]
+            if held_at == filling.sender.acknowledged_lines:
+                break
         assert held_at == filling.sender.acknowledged_lines
         assert any(reason.startswith("journal: ") for reason in sidecar.reasons_not_ready())
         assert 503 == sidecar.get("/health/ready")[0]

@@ -105,7 +105,14 @@ def test_records_arrive_whole(victoria_logs: VictoriaLogs, settings: dict[str, A
         one = json.loads(data)
         line = one["event"]["original"] if kind == "line" else sentence(one)
         seconds = int(datetime.fromisoformat(one["@timestamp"]).timestamp())
-        wanted[one["event"]["id"]] = (one["host"]["name"], kind, f"{seconds}.{one['event']['sequence']:09d}", line, flat(one))
+        # An id alone is not enough here: in one of the samples a line comes a year late and opens its connection anew.
+        wanted[one["event"]["id"], one["event"]["sequence"]] = (
+            one["host"]["name"],
+            kind,
+            f"{seconds}.{one['event']['sequence']:09d}",
+            line,
+            flat(one),
+        )
     segments = [(kind, len(bodies), b"\n".join(bodies) + b"\n") for kind, bodies in by_kind.items()]
     send(sink_for(victoria_logs, **settings), [(1, Row("line", "json", segments))])
     found = {}
@@ -113,7 +120,7 @@ def test_records_arrive_whole(victoria_logs: VictoriaLogs, settings: dict[str, A
         stamp, _, rest = row["_time"].removesuffix("Z").partition(".")
         seconds = int(datetime.fromisoformat(f"{stamp}+00:00").timestamp())
         metadata = {name: value for name, value in row.items() if name not in OWN}
-        found[row["event_id"]] = (row["appliance"], row["kind"], f"{seconds}.{rest:0<9}", row["_msg"], metadata)
+        found[row["event_id"], int(row["event_sequence"])] = (row["appliance"], row["kind"], f"{seconds}.{rest:0<9}", row["_msg"], metadata)
     assert len(found) == len(wanted)
     assert found == wanted
     assert victoria_logs.dropped() == {}
