@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +205,12 @@ def test_a_broken_store_stops_nothing(tmp_path: Path, sidecars: Sidecars) -> Non
 
 def test_a_full_disk_under_the_store_stops_nobody(tmp_path: Path, sidecars: Sidecars) -> None:
     """While the store's disk has no room, lines are acknowledged and other sinks get everything; when there is room, so does the store."""
-    try:
-        with mounted(tmp_path / "small", size_mib=4) as small:
-            _fill_the_disk(tmp_path, small, sidecars)
-    except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        pytest.skip(f"no tmpfs can be mounted here: {error}")
+    with ExitStack() as stack:
+        try:
+            small = stack.enter_context(mounted(tmp_path / "small", size_mib=4))
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:
+            pytest.skip(f"no tmpfs can be mounted here: {error}")
+        _fill_the_disk(tmp_path, small, sidecars)  # outside of the `try`: its own errors are failures
 
 
 def _fill_the_disk(tmp_path: Path, small: Path, sidecars: Sidecars) -> None:
