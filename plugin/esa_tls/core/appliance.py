@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from esa_tls.core.clock import Clock
 
-RESET_MARGIN = 100
-RESET_WITNESSES = 20
+RESET_MARGIN: Final = 100
+RESET_WITNESSES: Final = 20
 """A lower id is a reset only if the next 20 ids of its kind are low as well: one line out of order is none."""
-RESET_TIME_SLACK_S = 300
+RESET_TIME_SLACK_S: Final = 300
 
 
 class Appliance(msgspec.Struct):

@@ -10,23 +10,9 @@ import msgspec
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Connection
 from esa_tls.core.correlate import Correlator
-from esa_tls.core.line_record import Line
 from esa_tls.core.order import Waiting
 from esa_tls.core.prefix import Prefix, PrefixFacts
 from esa_tls.core.seen import Seen
-
-
-class Hold(msgspec.Struct, array_like=True, gc=False):
-    """A line that cannot leave yet: its connection is undecided, or (`Appliance.candidate`) its stamp is.
-
-    Of a candidate: `again`: the line was seen before and changes nothing; `left`: its record could not wait and has left.
-    """
-
-    line: Line
-    prefix: PrefixFacts
-    epoch: int
-    again: bool = False
-    left: bool = False
 
 
 class Tail(msgspec.Struct, array_like=True):

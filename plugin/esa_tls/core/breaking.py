@@ -1,28 +1,16 @@
-"""Whether the feed of an appliance is unbroken: what the absence of a line proves. Mixed into `Pipeline`."""
+"""Whether the feed of an appliance is unbroken: what the absence of a line proves. A part of `Pipeline`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from esa_tls.core.box import Box
-
-if TYPE_CHECKING:
-    from esa_tls.core.pipeline import CoreSettings
+from esa_tls.core.telling import Telling
 
 
-class Breaking:
+class Breaking(Telling):
     """What breaks a feed: late batches, sessions side by side or ended uncleanly, refusals, starts, and lines that go back in time."""
 
-    settings: CoreSettings
-    boxes: dict[str, Box]
     sessions: dict[int, set[str]]
     batches: int
-    now_s: float
-
-    if TYPE_CHECKING:
-
-        def count(self, name: str, n: int = 1, **labels: str) -> None:
-            """See `Telling`."""
 
     def _entered(self, box: Box, session: int, stamp_s: int) -> None:
         """Lines of this appliance follow: is its feed still unbroken?"""

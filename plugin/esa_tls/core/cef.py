@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
 from esa_tls.core.pieces import bare_address, decimal_id, unquote
 
-_WORD_KEYS = frozenset(
+_WORD_KEYS: Final = frozenset(
     (
         *("ESAMID", "ESAICID", "ESADCID", "act", "deviceDirection", "dvc", "deviceExternalId"),
         *(f"ESATLS{way}{what}" for way in ("In", "Out") for what in ("ConnStatus", "Protocol", "Cipher")),
@@ -32,12 +33,12 @@ _WORD_KEYS = frozenset(
 )
 """Keys whose values are one word."""
 
-_TEXT_KEYS = frozenset(
+_TEXT_KEYS: Final = frozenset(
     ("msg", "cs4", "suser", "duser", "ESAFriendlyFrom", "ESAReplyTo", "ESAAttachmentDetails", "ESAURLDetails", "ESAHeloDomain")
 )
 """Keys whose values are text from outside."""
 
-KEYS = (
+KEYS: Final = (
     _WORD_KEYS
     | _TEXT_KEYS
     | frozenset(
@@ -52,15 +53,15 @@ KEYS = (
 )
 """All keys that split."""
 
-_KEY = re.compile("(?:(?<=[ |])|^)(" + "|".join(sorted(map(re.escape, KEYS), key=len, reverse=True)) + ")=")
-_ONE_WORD = re.compile(r"[^ ]*+(?= *+\Z| ++[^ =]++=| ++Message Filters Verdict=)")
-_NEXT_FIELD = re.compile(r" *+\Z| ++[A-Za-z][A-Za-z0-9]{0,63}=| ++Message Filters Verdict=")
-_ESCAPE = re.compile(r"\\{1,2}(=)|\\(\\)")
-_DICT_TOKEN = re.compile(r"\\.|['\"{}]", re.DOTALL)
-_QUOTE_TOKEN = {"'": re.compile(r"\\.|'", re.DOTALL), '"': re.compile(r'\\.|"', re.DOTALL)}
-_HEADER = re.compile(r"CEF:[0-9]\|" + r"((?:[^|\\]|\\.){0,255})\|" * 6)
+_KEY: Final = re.compile("(?:(?<=[ |])|^)(" + "|".join(sorted(map(re.escape, KEYS), key=len, reverse=True)) + ")=")
+_ONE_WORD: Final = re.compile(r"[^ ]*+(?= *+\Z| ++[^ =]++=| ++Message Filters Verdict=)")
+_NEXT_FIELD: Final = re.compile(r" *+\Z| ++[A-Za-z][A-Za-z0-9]{0,63}=| ++Message Filters Verdict=")
+_ESCAPE: Final = re.compile(r"\\{1,2}(=)|\\(\\)")
+_DICT_TOKEN: Final = re.compile(r"\\.|['\"{}]", re.DOTALL)
+_QUOTE_TOKEN: Final = {"'": re.compile(r"\\.|'", re.DOTALL), '"': re.compile(r'\\.|"', re.DOTALL)}
+_HEADER: Final = re.compile(r"CEF:[0-9]\|" + r"((?:[^|\\]|\\.){0,255})\|" * 6)
 
-_MAX_DICT_CHARS = 65_536
+_MAX_DICT_CHARS: Final = 65_536
 """How far the end of a dict or a quoted text is looked for; behind that its keys are read like any others."""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-OPENSSL_TO_IANA: dict[str, str] = {
+from typing import Final
+
+OPENSSL_TO_IANA: Final[dict[str, str]] = {
     "ADH-AES128-GCM-SHA256": "TLS_DH_anon_WITH_AES_128_GCM_SHA256",
     "ADH-AES128-SHA": "TLS_DH_anon_WITH_AES_128_CBC_SHA",
     "ADH-AES128-SHA256": "TLS_DH_anon_WITH_AES_128_CBC_SHA256",

@@ -9,25 +9,26 @@ import datetime as dt
 import enum
 import functools
 import zoneinfo
+from typing import Final
 
 import msgspec
 
 from esa_tls.core.line import Framing
 
-AHEAD_S = 300
+AHEAD_S: Final = 300
 """A stamp further ahead of T than this needs a witness."""
 
-BEHIND_S = 3600
+BEHIND_S: Final = 3600
 """A stamp further behind T than this counts towards a rebase."""
 
-REBASE_LINES = 1000
+REBASE_LINES: Final = 1000
 """So many lines in a row behind T move it back: the clock was set back, or an older log is being read."""
 
-_SECOND_PASS_S = 1800
+_SECOND_PASS_S: Final = 1800
 """In the repeated hour: the first pass may be this far behind T before the second is meant."""
 
-_DAY_S = 86_400
-_LEAP_GAP_YEARS = 8
+_DAY_S: Final = 86_400
+_LEAP_GAP_YEARS: Final = 8
 """The longest way back to a February 29 (over 1900 or 2100)."""
 
 
@@ -120,7 +121,7 @@ class Verdict(enum.IntFlag):
     """The line that was waiting is `bad_time`; it moved nothing."""
 
 
-_NOWHERE = (1, 0)
+_NOWHERE: Final = (1, 0)
 """An empty steady range: every stamp takes the long way."""
 
 

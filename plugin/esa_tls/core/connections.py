@@ -7,27 +7,24 @@ knows lines, records or time beyond the stamps it is given. Texts that many conn
 
 from __future__ import annotations
 
-from copy import copy
 from sys import intern
-from typing import Any, ClassVar, Protocol
-
-import msgspec
+from typing import Any, Final, Protocol
 
 PENDING, SUCCESS, FAILED, NONE, UNKNOWN = "pending", "success", "failed", "none", "unknown"
 LINE, ABSENCE, ABSENCE_LOSSY, GAP = "line", "absence", "absence_lossy", "gap"
 
-FEED_QUIET_S = 600
+FEED_QUIET_S: Final = 600
 """How long before a connection's beginning the feed must have been unbroken for `absence`."""
 
 
-class Leg(msgspec.Struct, array_like=True, dict=True):
+class Leg:
     """A connection as a record shows it. `kind` is `I` (reception, inbound) or `D` (delivery, outbound)."""
 
     kind: str
     number: int
     epoch: int
-    outcome: str = PENDING
-    evidence: str | None = None
+    outcome: str
+    evidence: str | None
     required: bool = False
     failure_class: str | None = None
     failure_reason: str | None = None
@@ -42,10 +39,35 @@ class Leg(msgspec.Struct, array_like=True, dict=True):
     port: int | None = None
     sender_group: str | None = None
 
-    # Encoded fragments of this leg, made when first needed; not part of the value (dict=True keeps them out of the encoding).
-    json: ClassVar[Any] = None
-    forward: ClassVar[Any] = None
-    otlp: ClassVar[Any] = None
+    # Encoded fragments of it, made when first needed; not part of the value.
+    json: str | None = None
+    forward: tuple[int, bytes] | None = None
+    otlp: bytes | None = None
+
+    def __init__(self, kind: str, number: int, epoch: int, outcome: str = PENDING, evidence: str | None = None) -> None:
+        self.kind = kind
+        self.number = number
+        self.epoch = epoch
+        self.outcome = outcome
+        self.evidence = evidence
+
+    def copy(self) -> Leg:
+        """The same facts, without the encoded fragments: for one that is to differ."""
+        leg = Leg(self.kind, self.number, self.epoch, self.outcome, self.evidence)
+        leg.required = self.required
+        leg.failure_class = self.failure_class
+        leg.failure_reason = self.failure_reason
+        leg.broken = self.broken
+        leg.protocol = self.protocol
+        leg.cipher = self.cipher
+        leg.common_name = self.common_name
+        leg.verified = self.verified
+        leg.dane = self.dane
+        leg.peer = self.peer
+        leg.host = self.host
+        leg.port = self.port
+        leg.sender_group = self.sender_group
+        return leg
 
     def in_clear(self) -> bool | None:
         """Whether mail started on this leg goes in clear text; None = unknown."""
@@ -56,7 +78,7 @@ class Leg(msgspec.Struct, array_like=True, dict=True):
         return None
 
 
-class Connection(msgspec.Struct, array_like=True, gc=False):
+class Connection:
     """One reception (ICID) or delivery (DCID) connection, open or, with `gone`, its tombstone."""
 
     leg: Leg
@@ -98,19 +120,41 @@ class Connection(msgspec.Struct, array_like=True, gc=False):
     """When the feed had last been broken when a line of the connection last came."""
     dirty: bool = False
 
+    def __init__(self, leg: Leg, first_s: int, last_s: int, lossy: bool = False, first_sequence: int = 0, last_sequence: int = 0) -> None:
+        self.leg = leg
+        self.first_s = first_s
+        self.last_s = last_s
+        self.lossy = lossy
+        self.first_sequence = first_sequence
+        self.last_sequence = last_sequence
+
 
 def _renew(connection: Connection) -> Leg:
-    connection.leg = leg = copy(connection.leg)
-    leg.__dict__.clear()
+    connection.leg = leg = connection.leg.copy()
     return leg
 
 
-def describe(connection: Connection, **facts: object) -> None:
-    """Fill identity facts of the leg (peer, host, port, sender_group); what is known stays."""
+def describe(
+    connection: Connection,
+    *,
+    peer: object = None,
+    host: object = None,
+    port: object = None,
+    sender_group: object = None,
+    verified: bool | None = None,
+) -> None:
+    """Fill identity facts of the leg; what is known stays. Values as facts have them: what is no text (no number for `port`) is left out."""
     leg = _renew(connection)
-    for name, value in facts.items():
-        if value is not None:
-            setattr(leg, name, intern(value) if type(value) is str else value)
+    if isinstance(peer, str):
+        leg.peer = intern(peer)
+    if isinstance(host, str):
+        leg.host = intern(host)
+    if isinstance(port, int):
+        leg.port = port
+    if isinstance(sender_group, str):
+        leg.sender_group = intern(sender_group)
+    if verified is not None:
+        leg.verified = verified
 
 
 class Feed(Protocol):
@@ -140,7 +184,7 @@ def absence(connection: Connection, feed: Feed) -> str:
     return ABSENCE if _quiet(connection, feed.break_s) else ABSENCE_LOSSY
 
 
-_CERTAIN_OUT = frozenset({"starttls_unexpected_response", "required_not_offered", "required_not_negotiated"})
+_CERTAIN_OUT: Final = frozenset({"starttls_unexpected_response", "required_not_offered", "required_not_negotiated"})
 
 
 def rests_on_absence(leg: Leg) -> bool:
@@ -257,8 +301,7 @@ def leg_at(connection: Connection, stamp_s: int, feed: Feed) -> Leg:
     leg = connection.leg
     later = leg.kind == "I" and leg.outcome == SUCCESS and connection.tls_s is not None and stamp_s < connection.tls_s
     if later and not orderly(connection, feed):
-        leg = copy(leg)
-        leg.__dict__.clear()
+        leg = leg.copy()
         leg.protocol = leg.cipher = leg.common_name = None
         leg.outcome, leg.evidence = UNKNOWN, GAP
     return leg
@@ -266,16 +309,14 @@ def leg_at(connection: Connection, stamp_s: int, feed: Feed) -> Leg:
 
 def weakened(leg: Leg) -> Leg:
     """The same leg, with lines that may have been lost or come late."""
-    leg = copy(leg)
-    leg.__dict__.clear()
+    leg = leg.copy()
     leg.evidence = ABSENCE_LOSSY
     return leg
 
 
 def undecided(leg: Leg) -> Leg:
     """A pending leg for a record that cannot wait: nothing is known."""
-    leg = copy(leg)
-    leg.__dict__.clear()
+    leg = leg.copy()
     leg.outcome, leg.evidence = UNKNOWN, GAP
     return leg
 

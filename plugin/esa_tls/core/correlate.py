@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from sys import intern
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from esa_tls.core import connections
 from esa_tls.core.appliance import Appliance
@@ -22,13 +22,13 @@ from esa_tls.core.messages import Attempt, Message, set_result
 from esa_tls.core.records import ACTIONS
 from esa_tls.core.state import State
 
-LATE_S = 300
+LATE_S: Final = 300
 """A line stamped further behind the clock than this counts as heard of now."""
 
-CONNECTION_TIMEOUT_S = 900
-CONNECTION_TOMBSTONE_S = 3600
+CONNECTION_TIMEOUT_S: Final = 900
+CONNECTION_TOMBSTONE_S: Final = 3600
 
-FLOWS = {"ACCEPT": "incoming", "RELAY": "outgoing"}
+FLOWS: Final = {"ACCEPT": "incoming", "RELAY": "outgoing"}
 
 
 class Emit(Protocol):

@@ -5,7 +5,8 @@ Below `MessageRules`, which goes on to the rest of a message; `Correlator` owns 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
 
 from esa_tls.core import connections, messages
 from esa_tls.core.connections import Connection, Leg
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
     from esa_tls.core.correlate import Emit
     from esa_tls.core.entries import Entries
 
-NEAR_S = 30
+NEAR_S: Final = 30
 """A `Response` or `pending till` comes so soon after the last word on its attempt."""
 
-_DELIVERY_PHASE = frozenset({"delivery-response", "delivery-pending", "delivery-bounced", "delivery-delayed", "delivery-double-bounced"})
+_DELIVERY_PHASE: Final = frozenset(
+    {"delivery-response", "delivery-pending", "delivery-bounced", "delivery-delayed", "delivery-double-bounced"}
+)
 """Actions of lines that belong to a delivery, though they name a MID only."""
 
 
-class AttemptRules:
+class AttemptRules(ABC):
     """What lines do to the delivery attempts of a message."""
 
     box: Appliance
@@ -37,14 +40,17 @@ class AttemptRules:
     sequence: int
     lossy: bool
 
-    if TYPE_CHECKING:
+    @abstractmethod
+    def _touch(self, kind: str, number: int, now_s: int) -> Connection:
+        """The connection a line names."""
 
-        def _touch(self, kind: str, number: int, now_s: int) -> Connection: ...
-        def settled(self, entry: Connection) -> None:
-            """See `Correlator`."""
+    @abstractmethod
+    def settled(self, entry: Connection) -> None:
+        """See `Correlator`."""
 
-        def limit(self, made: Connection | Message) -> None:
-            """See `Correlator`."""
+    @abstractmethod
+    def limit(self, made: Connection | Message) -> None:
+        """See `Correlator`."""
 
     # ------------------------------------------------------------------------------------------------------------- finding
 

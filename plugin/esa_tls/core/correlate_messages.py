@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Final
 
 from esa_tls.core import connections, messages
 from esa_tls.core.connections import Connection, Leg
@@ -20,16 +21,24 @@ from esa_tls.core.messages import (
     settle_leg,
 )
 
-MESSAGE_TOMBSTONE_S = 86400
-QUARANTINE_TOMBSTONE_S = 45 * 86400
+MESSAGE_TOMBSTONE_S: Final = 86400
+QUARANTINE_TOMBSTONE_S: Final = 45 * 86400
 
-INHERITING = frozenset({"split", "rewritten", "copy", "reinjected"})
+INHERITING: Final = frozenset({"split", "rewritten", "copy", "reinjected"})
 """Children that carry on the mail that was received; `bounce` and `notify` are new mail made on the box."""
 
-_WITHOUT_EFFECT = ("engine-verdict", "authentication-verdict", "attachment", "url", "custom-log-entry", "message-queued", "scan-skipped")
+_WITHOUT_EFFECT: Final = (
+    "engine-verdict",
+    "authentication-verdict",
+    "attachment",
+    "url",
+    "custom-log-entry",
+    "message-queued",
+    "scan-skipped",
+)
 """Actions of lines that change nothing and always name a MID alone: all others of that sort are found out by `Correlator._other`."""
 
-_CHILD_KINDS = {
+_CHILD_KINDS: Final = {
     "message-split": "split",
     "message-rewritten": "rewritten",
     "message-copied": "copy",
@@ -41,12 +50,13 @@ _CHILD_KINDS = {
 class MessageRules(AttemptRules):
     """What lines that name a MID do."""
 
-    if TYPE_CHECKING:
+    @abstractmethod
+    def begin_epoch(self, now_s: int) -> None:
+        """See `Correlator`."""
 
-        def begin_epoch(self, now_s: int) -> None:
-            """See `Correlator`."""
-
-        def _bound_tombstones(self) -> None: ...
+    @abstractmethod
+    def _bound_tombstones(self) -> None:
+        """Not more tombstones than are kept."""
 
     def message_handlers(self) -> dict[str, Callable[[Fact, int], Leg | None]]:
         """Action -> what it does."""

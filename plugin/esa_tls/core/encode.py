@@ -11,7 +11,7 @@ loop that does nothing else is a good deal faster than a call for each between o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,14 +24,14 @@ from esa_tls.core.records import ACTIONS, NO_FIELDS, TLS_ACTIONS, connection_id,
 
 __all__ = ["Encoder", "ForwardEntries", "JsonLines", "Line", "created_text", "encoder", "event_time", "line_dict"]
 
-_json = msgspec.json.Encoder().encode
-_pack = msgspec.msgpack.Encoder().encode
+_json: Final = msgspec.json.Encoder().encode
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 
 _PLAIN, _EMAIL, _FACTS, _TLS, _HAT = range(5)
 """What there is to say of a line: nothing more, an address or the like, other facts, TLS, or a decision whose action depends on it."""
 
-_EMAIL_FACTS = frozenset({"sender-accepted", "recipient-accepted", "message-received", "subject", "message-id"})
+_EMAIL_FACTS: Final = frozenset({"sender-accepted", "recipient-accepted", "message-received", "subject", "message-id"})
 """Actions whose facts are written without a dict in between; there is one of each in every message."""
 
 
@@ -48,7 +48,7 @@ def _action_piece_json(key: str) -> str:
     return f'",{_json(pairs)[1:-1].decode()},"sequence":'
 
 
-_JSON_ACTIONS = {key: (_action_piece_json(key), _way(key)) for key in ACTIONS}
+_JSON_ACTIONS: Final = {key: (_action_piece_json(key), _way(key)) for key in ACTIONS}
 
 
 def _email_facts_json(action: str, values: dict[str, Any]) -> tuple[str, str]:
@@ -63,7 +63,7 @@ def _email_facts_json(action: str, values: dict[str, Any]) -> tuple[str, str]:
     return size, f',"email":{{"{end}":{{"address":[{_json(address).decode()}]}}}}'
 
 
-_RIDS_JSON: dict[tuple[int, ...], str] = {(rid,): f',"rids":[{rid}]' for rid in range(64)}
+_RIDS_JSON: Final[dict[tuple[int, ...], str]] = {(rid,): f',"rids":[{rid}]' for rid in range(64)}
 
 
 class JsonLines:
@@ -96,9 +96,10 @@ class JsonLines:
             if leg is None or way == _TLS:
                 own = ""
             else:
-                own = leg.json
-                if own is None:
-                    own = leg.__dict__["json"] = _leg_json(prefix.appliance, leg)
+                known = leg.json
+                if known is None:
+                    known = leg.json = _leg_json(prefix.appliance, leg)
+                own = known
             if fact.mid is not None:
                 own += f',"mid":{fact.mid}'
             if fact.rids:
@@ -156,7 +157,7 @@ def _tls_line_json(appliance: str, leg: Leg, own: str) -> tuple[str, str]:
     return "," + _json(leg_own)[1:-1].decode() + own, "," + _json(leg_beside)[1:-1].decode()
 
 
-_TLS_JSON: dict[int, tuple[dict[str, Any], str]] = {}
+_TLS_JSON: Final[dict[int, tuple[dict[str, Any], str]]] = {}
 """By the identity of what `tls_on_line` gives: that, so that it stays, and its encoding."""
 
 
@@ -185,7 +186,7 @@ def _prefix_json(prefix: Prefix) -> tuple[str, str]:
 
 # ---------------------------------------------------------------------------------------------------------------- msgpack
 
-_MAP_HEADERS = [bytes([0x80 | n]) if n < 16 else b"\xde" + n.to_bytes(2, "big") for n in range(256)]
+_MAP_HEADERS: Final = [bytes([0x80 | n]) if n < 16 else b"\xde" + n.to_bytes(2, "big") for n in range(256)]
 
 
 def _map_body(record: dict[str, Any]) -> bytes:
@@ -205,10 +206,10 @@ def _action_piece_forward(key: str) -> tuple[int, bytes]:
     return (0 if len(pairs) == 1 else 1), _map_body(pairs) + _pack("sequence")
 
 
-_SPECIAL = TLS_ACTIONS | {"hat-decided"}
-_FORWARD_ACTIONS = {key: _action_piece_forward(key) for key in ACTIONS}
+_SPECIAL: Final = TLS_ACTIONS | {"hat-decided"}
+_FORWARD_ACTIONS: Final = {key: _action_piece_forward(key) for key in ACTIONS}
 _CREATED, _ORIGINAL, _MID, _RIDS = _pack("created"), _pack("original"), _pack("mid"), _pack("rids")
-_RIDS_FORWARD: dict[tuple[int, ...], bytes] = {(rid,): _RIDS + _pack([rid]) for rid in range(64)}
+_RIDS_FORWARD: Final[dict[tuple[int, ...], bytes]] = {(rid,): _RIDS + _pack([rid]) for rid in range(64)}
 
 
 class ForwardEntries:
@@ -253,7 +254,7 @@ class ForwardEntries:
                 fragment = leg.forward
                 if fragment is None:
                     own_leg = triple_on_line(prefix.appliance, leg)
-                    fragment = leg.__dict__["forward"] = len(own_leg), _map_body(own_leg)
+                    fragment = leg.forward = len(own_leg), _map_body(own_leg)
                 count, leg_piece = fragment
                 own_count += count
             if fact.mid is not None:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from esa_tls.core.connections import Leg
 from esa_tls.core.line_record import NO_LINE, Leaving, Line, action_key, categories, log_of, own_of
@@ -36,10 +36,10 @@ from esa_tls.core.records import ACTIONS, TLS_ACTIONS, facts_of, triple, triple_
 from esa_tls.core.sentences import sentence
 from esa_tls.errors import MalformedMessage
 
-SEVERITIES = {"Critical": 21, "Warning": 13, "Info": 9, "Debug": 5, "Trace": 1}
+SEVERITIES: Final = {"Critical": 21, "Warning": 13, "Info": 9, "Debug": 5, "Trace": 1}
 """ESA level -> OTLP severity number (wire-contracts.md 2.4)."""
 
-OTEL_NAMES = {
+OTEL_NAMES: Final = {
     "event.id": "log.record.uid",
     "source.ip": "client.address",
     "source.address": "client.address",
@@ -50,12 +50,12 @@ OTEL_NAMES = {
 }
 """Fields whose OpenTelemetry attribute is stable and means the same: the source of a mail connection is always its client."""
 
-_ELSEWHERE = frozenset(
+_ELSEWHERE: Final = frozenset(
     {"@timestamp", "event.created", "event.original", "log.level", "host.name", "cisco_esa.record", "cisco_esa.appliance"}
 )
 """Fields that are no attributes: they have a place of their own in the LogRecord or its resource, or come first."""
 
-_NS = 1_000_000_000
+_NS: Final = 1_000_000_000
 
 
 def attribute(path: str, value: object) -> bytes:
@@ -97,8 +97,8 @@ class _Place(dict[str, "_Place"]):
         return b"\x32" + varint(len(self.field) + 1 + len(length) + size) + self.field + b"\x12" + length
 
 
-_RECORD = _Place("")
-_OWN = _RECORD["cisco_esa"]
+_RECORD: Final = _Place("")
+_OWN: Final = _RECORD["cisco_esa"]
 
 
 def attributes(record: Mapping[str, Any], place: _Place = _RECORD) -> bytes:
@@ -198,13 +198,13 @@ def _action_piece(key: str) -> bytes:
     return attributes({"event": {"action": "hat-decided" if key == "hat-denied" else key, **categories(key)}})
 
 
-_ACTIONS = {key: _action_piece(key) for key in ACTIONS}
+_ACTIONS: Final = {key: _action_piece(key) for key in ACTIONS}
 
 
-_SEQUENCE = _RECORD["event"]["sequence"].ints
-_MID = _OWN["mid"].ints
-_RIDS: dict[tuple[int, ...], bytes] = {(rid,): attribute("cisco_esa.rids", [rid]) for rid in range(64)}
-_UID = b"\x32\x2e\x0a\x0elog.record.uid\x12\x1c\x0a\x1a"
+_SEQUENCE: Final = _RECORD["event"]["sequence"].ints
+_MID: Final = _OWN["mid"].ints
+_RIDS: Final[dict[tuple[int, ...], bytes]] = {(rid,): attribute("cisco_esa.rids", [rid]) for rid in range(64)}
+_UID: Final = b"\x32\x2e\x0a\x0elog.record.uid\x12\x1c\x0a\x1a"
 """What stands before the 26 characters of a line's `log.record.uid`."""
 
 
@@ -241,9 +241,10 @@ class OtlpRecords:
             own, beside = triple(prefix.appliance, leg)
             triple_piece = attributes({"cisco_esa": own, **beside})
         else:
-            triple_piece = leg.otlp
-            if triple_piece is None:
-                triple_piece = leg.__dict__["otlp"] = attributes(triple_on_line(prefix.appliance, leg), _OWN)
+            known = leg.otlp
+            if known is None:
+                known = leg.otlp = attributes(triple_on_line(prefix.appliance, leg), _OWN)
+            triple_piece = known
         facts_piece = b""
         if fact.mid is not None:
             mid = varint(fact.mid)

@@ -8,7 +8,7 @@ out: no story shows them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,8 +16,8 @@ from esa_tls.core.line_record import Leaving
 
 __all__ = ["LineRow", "StoreRows", "decode_line_rows"]
 
-_json = msgspec.json.Encoder().encode
-_pack = msgspec.msgpack.Encoder().encode
+_json: Final = msgspec.json.Encoder().encode
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class LineRow(msgspec.Struct, array_like=True, gc=False):
@@ -35,7 +35,7 @@ class LineRow(msgspec.Struct, array_like=True, gc=False):
     text: str
 
 
-_decode = msgspec.msgpack.Decoder(list[LineRow]).decode
+_decode: Final = msgspec.msgpack.Decoder(list[LineRow]).decode
 
 
 def decode_line_rows(body: bytes) -> list[LineRow]:

@@ -8,33 +8,27 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heapify, heappop, heappush
-from typing import Any
-
-import msgspec
+from typing import Any, Final
 
 from esa_tls.core.connections import Connection
+from esa_tls.core.kept import decode_connection, decode_message, encode_entry
 from esa_tls.core.messages import Message
 from esa_tls.core.state import State, entry_key, entry_key_prefix, entry_prefix
 
 Entry = Connection | Message
 
-STALE_ITEMS = 20_000
+STALE_ITEMS: Final = 20_000
 """So many items of the heap may be out of date before it is made anew."""
 
-GROUPS_UNDER_WAY = 4
+GROUPS_UNDER_WAY: Final = 4
 """The journal is at most two sealed groups behind the core; two more for safety."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_connection = msgspec.msgpack.Decoder(Connection).decode
-_decode_message = msgspec.msgpack.Decoder(Message).decode
-
-
-_NUMBER_BITS = 63
+_NUMBER_BITS: Final = 63
 """Ids fit a signed long."""
 
-_TIME_SHIFT = _NUMBER_BITS + 2
-_KINDS = "DIM"
-_KIND_BITS = {kind: place << _NUMBER_BITS for place, kind in enumerate(_KINDS)}
+_TIME_SHIFT: Final = _NUMBER_BITS + 2
+_KINDS: Final = "DIM"
+_KIND_BITS: Final = {kind: place << _NUMBER_BITS for place, kind in enumerate(_KINDS)}
 
 
 def deadline(due_s: int, kind: str, number: int) -> int:
@@ -85,7 +79,7 @@ class Entries:
         if found is None and number <= self.high.get(kind, -1):
             value = self.state.get(entry_key(self.name, self.epoch, kind, number))
             if value is not None and not self._is_deleted(kind, number):
-                found = cache[number] = _decode_connection(value)
+                found = cache[number] = decode_connection(value)
         return found
 
     def find_message(self, number: int) -> Message | None:
@@ -94,7 +88,7 @@ class Entries:
         if found is None and number <= self.high.get("M", -1):
             value = self.state.get(entry_key(self.name, self.epoch, "M", number))
             if value is not None and not self._is_deleted("M", number):
-                found = self.messages[number] = _decode_message(value)
+                found = self.messages[number] = decode_message(value)
         return found
 
     def _is_deleted(self, kind: str, number: int) -> bool:
@@ -218,7 +212,7 @@ class Entries:
             else:
                 key = prefixes[entry.leg.kind] + entry.leg.number.to_bytes(8, "big")
             if key not in deleted:
-                puts.append((key, _encode(entry)))
+                puts.append((key, encode_entry(entry)))
         self.underway.append(({id(entry) for entry in dirty}, deleted))
         return puts, list(deleted)
 
@@ -244,7 +238,7 @@ class Entries:
         ended: list[tuple[int, str, int]] = []
         for key, value in self.state.items(prefix):
             kind, number = chr(key[len(prefix)]), int.from_bytes(key[len(prefix) + 1 :], "big")
-            entry: Entry = _decode_message(value) if kind == "M" else _decode_connection(value)
+            entry: Entry = decode_message(value) if kind == "M" else decode_connection(value)
             heappush(self.heap, deadline(entry.due_s, kind, number))
             if entry.gone:
                 ended.append((entry.last_sequence, kind, number))

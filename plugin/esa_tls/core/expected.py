@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from esa_tls.core.records import domain_of
 
-_CACHED_PEERS = 10_000
+_CACHED_PEERS: Final = 10_000
 
 
 class Partner(msgspec.Struct, frozen=True):

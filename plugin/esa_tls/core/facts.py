@@ -97,17 +97,36 @@ unrecognised                 ids only if they stand in the fixed place at the st
 
 from __future__ import annotations
 
-import msgspec
-
 Value = str | int | float | bool
 
 
-class Fact(msgspec.Struct, gc=False):
+class Fact:
     """What one line says. Never holds anything that was searched for in free text."""
 
-    action: str
-    icid: int | None = None
-    dcid: int | None = None
-    mid: int | None = None
-    rids: tuple[int, ...] | None = None
-    values: dict[str, Value] | None = None
+    def __init__(
+        self,
+        action: str,
+        icid: int | None = None,
+        dcid: int | None = None,
+        mid: int | None = None,
+        rids: tuple[int, ...] | None = None,
+        values: dict[str, Value] | None = None,
+    ) -> None:
+        self.action = action
+        self.icid = icid
+        self.dcid = dcid
+        self.mid = mid
+        self.rids = rids
+        self.values = values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fact) and self._said() == other._said()
+
+    def __hash__(self) -> int:
+        return hash((self.action, self.icid, self.dcid, self.mid, self.rids))
+
+    def __repr__(self) -> str:
+        return f"Fact{self._said()}"
+
+    def _said(self) -> tuple[object, ...]:
+        return self.action, self.icid, self.dcid, self.mid, self.rids, self.values

@@ -7,7 +7,7 @@ Fields of the objects in a nested list (`cisco_esa.deliveries[]`, `cisco_esa.rec
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -31,14 +31,14 @@ class Field(msgspec.Struct, frozen=True):
         return f"{self.path}[]" if self.many else self.path
 
 
-_ALL = ("line", "connection", "delivery", "message", "consolidated")
+_ALL: Final = ("line", "connection", "delivery", "message", "consolidated")
 _LINE, _CONNECTION, _DELIVERY, _MESSAGE, _CONSOLIDATED = ((kind,) for kind in _ALL)
-_SUMMARIES = _ALL[1:]
-_TRIPLE = ("line", "connection", "delivery")
-_MAIL = ("line", "delivery", "message", "consolidated")
+_SUMMARIES: Final = _ALL[1:]
+_TRIPLE: Final = ("line", "connection", "delivery")
+_MAIL: Final = ("line", "delivery", "message", "consolidated")
 
 
-_IF_ABOUT_TLS = "; on lines: only on those about TLS"
+_IF_ABOUT_TLS: Final = "; on lines: only on those about TLS"
 """What says the triple in other words, or describes the session, is not repeated on every line of a connection (docs/records.md)."""
 
 
@@ -79,7 +79,7 @@ def _end(end: str) -> tuple[Field, ...]:
     )
 
 
-FIELDS: tuple[Field, ...] = (
+FIELDS: Final[tuple[Field, ...]] = (
     Field(
         "@timestamp", "date", _ALL, "line: the (innermost) time it carries; summaries: the time of the line that ended it, or the deadline"
     ),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from esa_tls.core.facts import Fact
 from esa_tls.core.pieces import decimal_id, present
@@ -69,10 +70,10 @@ def _unrecognised(words: list[str]) -> Fact:
     return fact
 
 
-_LDAP_QUERY = re.compile(r"[A-Za-z]{1,32} query (.{1,255}?) MID ([0-9]{1,19}) RID ([0-9]{1,19}) address ")
+_LDAP_QUERY: Final = re.compile(r"[A-Za-z]{1,32} query (.{1,255}?) MID ([0-9]{1,19}) RID ([0-9]{1,19}) address ")
 
 
-_LDAP_ACTIONS = {"Bounce": "recipient-bounced", "Drop": "recipient-dropped", "Reroute": "recipient-rerouted"}
+_LDAP_ACTIONS: Final = {"Bounce": "recipient-bounced", "Drop": "recipient-dropped", "Reroute": "recipient-rerouted"}
 
 
 def _ldap(parts: list[str]) -> Fact | None:
@@ -97,7 +98,7 @@ def _ldap(parts: list[str]) -> Fact | None:
     return None
 
 
-_ALIAS = re.compile(r"(?:MID ([0-9]{1,19}) RID ([0-9]{1,19}) )?recipient ")
+_ALIAS: Final = re.compile(r"(?:MID ([0-9]{1,19}) RID ([0-9]{1,19}) )?recipient ")
 
 
 def _alias(parts: list[str]) -> Fact | None:
@@ -115,7 +116,7 @@ def _alias(parts: list[str]) -> Fact | None:
     return Fact("alias-matched", None, None, mid, (rid,), values) if mid >= 0 and rid >= 0 else None
 
 
-_UNSUBSCRIBE = re.compile(r"(\S+) MID: ([0-9]{1,19}) RID: ([0-9]{1,19}) Address: ")
+_UNSUBSCRIBE: Final = re.compile(r"(\S+) MID: ([0-9]{1,19}) RID: ([0-9]{1,19}) Address: ")
 
 
 def _global(parts: list[str]) -> Fact | None:
@@ -140,7 +141,7 @@ def _version(parts: list[str]) -> Fact | None:
     return Fact("version", values=present(version=parts[1], serial_number=parts[3].strip()))
 
 
-_OFFSET = re.compile(r"from UTC: (-?[0-9]{1,6}) seconds")
+_OFFSET: Final = re.compile(r"from UTC: (-?[0-9]{1,6}) seconds")
 
 
 def _time(parts: list[str]) -> Fact | None:
@@ -170,7 +171,7 @@ def _alert(parts: list[str]) -> Fact | None:
     return Fact("system-message") if len(parts) > 3 and parts[2] == "alert" and parts[3].startswith("was sent to ") else None
 
 
-_OPENERS: dict[str, Callable[[list[str]], Fact | None]] = {
+_OPENERS: Final[dict[str, Callable[[list[str]], Fact | None]]] = {
     "ICID": icid_line,
     "DCID": dcid_line,
     "New": new_connection,
@@ -180,7 +181,7 @@ _OPENERS: dict[str, Callable[[list[str]], Fact | None]] = {
 }
 """The first words of every connection and message; the functions get the words, cut at the first five blanks."""
 
-_RARE_OPENERS: dict[str, Callable[[list[str]], Fact | None]] = {
+_RARE_OPENERS: Final[dict[str, Callable[[list[str]], Fact | None]]] = {
     "Bounced:": bounced("delivery-bounced"),
     "Delayed:": bounced("delivery-delayed"),
     "Double": double_bounce,
@@ -221,9 +222,9 @@ _RARE_OPENERS: dict[str, Callable[[list[str]], Fact | None]] = {
 }
 
 
-_MASK = re.compile(r"(?<!\w)'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|<[^>]*(?:>|\Z)|(?<![^\s<>'\"])[^\s<>'\"]+@[^\s<>'\"]+|[0-9]+")
-_SHAPE_CHARS = 120
-_SHAPE_HEAD_CHARS = 2048
+_MASK: Final = re.compile(r"(?<!\w)'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|<[^>]*(?:>|\Z)|(?<![^\s<>'\"])[^\s<>'\"]+@[^\s<>'\"]+|[0-9]+")
+_SHAPE_CHARS: Final = 120
+_SHAPE_HEAD_CHARS: Final = 2048
 
 
 def shape_of(body: str) -> str:
@@ -241,7 +242,7 @@ def _masked(match: re.Match[str]) -> str:
     return "9" if text.isdecimal() else "<*>"
 
 
-_REASON_CLASSES = (
+_REASON_CLASSES: Final = (
     # In this order: a certificate error may also name the handshake it happened in.
     ("starttls_unexpected_response", ("starttls unexpected response",)),
     ("starttls_not_offered", ("starttls command not supported", "starttls not supported", "starttls not offered")),

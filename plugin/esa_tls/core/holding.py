@@ -1,40 +1,31 @@
-"""Lines that wait: in the reorder window, for their connection's decision, or no longer than `max_hold_s`. Mixed into `Pipeline`."""
+"""Lines that wait: in the reorder window, for their connection's decision, or no longer than `max_hold_s`. A part of `Pipeline`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from typing import Final
 
-import msgspec
-
-from esa_tls.core.box import Box, Hold
+from esa_tls.core.box import Box
+from esa_tls.core.breaking import Breaking
 from esa_tls.core.connections import PENDING, Connection, Leg
 from esa_tls.core.correlate import Correlator
-from esa_tls.core.line_record import Leaving, Line
+from esa_tls.core.line_record import Hold, Line
 from esa_tls.core.order import Waiting, place, rank
 from esa_tls.core.prefix import Prefix, PrefixFacts
 from esa_tls.core.state import waiting_key
 
-if TYPE_CHECKING:
-    from esa_tls.core.pipeline import CoreSettings
-
-MAX_USED = 64
+MAX_USED: Final = 64
 """Prefixes of held lines that are kept with their encoded pieces."""
 
 
-class Holding:
+class Holding(Breaking):
     """What becomes of a line that cannot leave at once."""
 
-    settings: CoreSettings
-    leaving: list[Leaving]
     held_lines: int
-    now_s: float
 
-    if TYPE_CHECKING:
-
-        def _expire(self, box: Box, time_s: int) -> None: ...
-        def _odd(self, prefix: Prefix, line: Line) -> None: ...
-        def count(self, name: str, n: int = 1, **labels: str) -> None:
-            """See `Pipeline`."""
+    @abstractmethod
+    def _expire(self, box: Box, time_s: int) -> None:
+        """The appliance time has come to this."""
 
     def _wait(self, box: Box, prefix: Prefix, line: Line, time_s: int, *, again: bool, left: bool = False) -> None:
         """A line of a source that reorders: it is correlated in the order of its stamp and kind, when the window has passed."""
@@ -146,8 +137,7 @@ class Holding:
             entry.dirty = True
             box.correlator.entries.dirty.append(entry)
         for one in held:
-            hold = one if isinstance(one, Hold) else msgspec.convert(one, Hold)
-            self._put(_prefix_of(hold.prefix, box, hold.epoch), hold.line, entry.leg)
+            self._put(_prefix_of(one.prefix, box, one.epoch), one.line, entry.leg)
 
     def _put_early(self, box: Box, prefix: Prefix, line: Line) -> None:
         """A line leaves before it had its effect: with its connection as it is now, `pending` if it is not known yet."""

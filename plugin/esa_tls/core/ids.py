@@ -9,8 +9,9 @@ seen before): all lines of one second share their masks, so the body is the only
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Final
 
-DIGEST_BYTES = 9
+DIGEST_BYTES: Final = 9
 """72 bits: with the time prefix in front, two records of the same second would have to collide."""
 
 

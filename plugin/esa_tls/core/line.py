@@ -15,13 +15,14 @@ Rules of this file:
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
-HEAD_CHARS = 512
+HEAD_CHARS: Final = 512
 """How much of a line may be framing. Two syslog prefixes with long host names and a text time stay below 300."""
 
-_MAX_PIECES = 8
+_MAX_PIECES: Final = 8
 """More pieces than any nesting seen (priority, stamp, host and tag, stamp, host and tag, level: six)."""
 
 
@@ -53,15 +54,15 @@ class Framing(msgspec.Struct, frozen=True):
     cef: bool = False
 
 
-_MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, start=1)}
-_MON = "(?P<{0}>" + "|".join(_MONTH_NAMES) + ")"
-_TIME = r"(?P<h{0}>[0-9]{{2}}):(?P<m{0}>[0-9]{{2}}):(?P<s{0}>[0-9]{{2}})(?:\.[0-9]{{1,9}})?"
-_YEAR = r"(?P<{0}>(?:19|20)[0-9]{{2}})"
+_MONTH_NAMES: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS: Final = {name: number for number, name in enumerate(_MONTH_NAMES, start=1)}
+_MON: Final = "(?P<{0}>" + "|".join(_MONTH_NAMES) + ")"
+_TIME: Final = r"(?P<h{0}>[0-9]{{2}}):(?P<m{0}>[0-9]{{2}}):(?P<s{0}>[0-9]{{2}})(?:\.[0-9]{{1,9}})?"
+_YEAR: Final = r"(?P<{0}>(?:19|20)[0-9]{{2}})"
 
-_END = re.compile(r"(?P<level>Critical|Warning|Info|Debug|Trace):(?: |\Z)|(?P<cef>CEF:[0-9]\|)")
-_PRIORITY = re.compile(r"<([0-9]{1,3})>")
-_STAMP = re.compile(
+_END: Final = re.compile(r"(?P<level>Critical|Warning|Info|Debug|Trace):(?: |\Z)|(?P<cef>CEF:[0-9]\|)")
+_PRIORITY: Final = re.compile(r"<([0-9]{1,3})>")
+_STAMP: Final = re.compile(
     # Wed Jul 20 19:47:40 2005 | Oct 19 06:33:29 2011 | Mar 17 18:24:37; the colon is seen before CEF.
     r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) {1,2})?"
     + _MON.format("mon1")
@@ -84,18 +85,18 @@ _STAMP = re.compile(
     + r"-(?P<mon3>[0-9]{2})-(?P<d3>[0-9]{2})[Tt ](?P<h3>[0-9]{2}):(?P<m3>[0-9]{2}):(?P<s3>[0-9]{2})(?:[.,][0-9]{1,9})?"
     + r"(?P<offset>[Zz]|[+-][0-9]{2}:?[0-9]{2})?:? {1,2}"
 )
-_NG_WORDS = re.compile(
+_NG_WORDS: Final = re.compile(
     r"(?P<host>[^\s\[\]]{1,255}) (?P<facility>[a-z0-9]{1,16}) \[(?P<severity>[a-z]{1,16})\] (?P<tag>[^\s:\[\]]{1,64}):(?P<pid>\S{0,32}) "
 )
-_TAG = re.compile(r"(?P<tag>[^\s:\[\]<>{}'\"]{1,64})(?:\[[^\s\[\]]{0,32}\])?: {1,2}")
-_HOST = re.compile(r"(?P<host>[^\s\[\]<>{}'\"]{1,255}|\[[0-9A-Fa-f:][0-9A-Fa-f:.]{1,44}\]) {1,2}")
-_BRACKETS = re.compile(r"\[[^\[\]]{0,64}\] ")
-_RFC5424 = re.compile(
+_TAG: Final = re.compile(r"(?P<tag>[^\s:\[\]<>{}'\"]{1,64})(?:\[[^\s\[\]]{0,32}\])?: {1,2}")
+_HOST: Final = re.compile(r"(?P<host>[^\s\[\]<>{}'\"]{1,255}|\[[0-9A-Fa-f:][0-9A-Fa-f:.]{1,44}\]) {1,2}")
+_BRACKETS: Final = re.compile(r"\[[^\[\]]{0,64}\] ")
+_RFC5424: Final = re.compile(
     r"1 (?P<stamp>\S{1,40}) (?P<host>\S{1,255}) (?P<app>\S{1,64}) \S{1,128} \S{1,32} (?P<data>-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: \ufeff? ?|\Z)"
 )
 
 
-_PLAIN = re.compile(
+_PLAIN: Final = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) " + _MON.format("mon") + r" {1,2}([0-9]{1,2}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ((?:19|20)[0-9]{2}) "
     r"(Critical|Warning|Info|Debug|Trace): "
 )

@@ -5,26 +5,48 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+from typing import Any, Final
 
 from esa_tls.core.connections import Leg
 from esa_tls.core.facts import Fact
-from esa_tls.core.prefix import Prefix
+from esa_tls.core.prefix import Prefix, PrefixFacts
 from esa_tls.core.records import ACTIONS, TLS_ACTIONS, facts_of, triple, triple_on_line
 
 
-class Line(msgspec.Struct, array_like=True, gc=False):
+class Line:
     """A line on its way into a record: what is left to say beside its prefix and its leg."""
 
-    text: str
-    fact: Fact
-    record_hash: str
-    sequence: int
-    created: str
-    flags: tuple[str, ...] = ()
-    raw_base64: str | None = None
+    def __init__(
+        self,
+        text: str,
+        fact: Fact,
+        record_hash: str,
+        sequence: int,
+        created: str,
+        flags: tuple[str, ...] = (),
+        raw_base64: str | None = None,
+    ) -> None:
+        self.text = text
+        self.fact = fact
+        self.record_hash = record_hash
+        self.sequence = sequence
+        self.created = created
+        self.flags = flags
+        self.raw_base64 = raw_base64
+
+
+class Hold:
+    """A line that cannot leave yet: its connection is undecided, or (`Appliance.candidate`) its stamp is.
+
+    Of a candidate: `again`: the line was seen before and changes nothing; `left`: its record could not wait and has left.
+    """
+
+    def __init__(self, line: Line, prefix: PrefixFacts, epoch: int, again: bool = False, left: bool = False) -> None:
+        self.line = line
+        self.prefix = prefix
+        self.epoch = epoch
+        self.again = again
+        self.left = left
 
 
 def own_of(prefix: Prefix, line: Line) -> dict[str, Any]:
@@ -114,5 +136,5 @@ def line_dict(prefix: Prefix, line: Line, leg: Leg | None) -> dict[str, Any]:
 Leaving = tuple[Prefix, Line, Leg | None]
 """A line on its way out: what encoders get, many at a time."""
 
-NO_LINE = Line("", Fact("unrecognised"), "", 0, "")
+NO_LINE: Final = Line("", Fact("unrecognised"), "", 0, "")
 """Stands for a line where only its prefix counts."""

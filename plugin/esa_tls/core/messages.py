@@ -6,24 +6,24 @@ Everything here is about one message; connections are seen only as legs. RIDs de
 
 from __future__ import annotations
 
-import msgspec
+from typing import Final
 
 from esa_tls.core.connections import Leg
 
-PENDING = "pending"
-FINAL = frozenset({"delivered", "bounced", "deleted", "dropped", "quarantined", "moved", "uncertain"})
+PENDING: Final = "pending"
+FINAL: Final = frozenset({"delivered", "bounced", "deleted", "dropped", "quarantined", "moved", "uncertain"})
 """Results after which nothing is waited for; `tls_blocked` is final only when a bounce said so."""
 
-_OUTDO_ERROR = frozenset({"bounced", "uncertain", "delivered"})
+_OUTDO_ERROR: Final = frozenset({"bounced", "uncertain", "delivered"})
 """What replaces a `connection_error`: lines that say more."""
 
-RESPONSE_WAIT_S = 2
-SETTLE_S = 900
-MESSAGE_TIMEOUT_S = 8 * 86400
-QUARANTINE_TIMEOUT_S = 45 * 86400
+RESPONSE_WAIT_S: Final = 2
+SETTLE_S: Final = 900
+MESSAGE_TIMEOUT_S: Final = 8 * 86400
+QUARANTINE_TIMEOUT_S: Final = 45 * 86400
 
 
-class Recipient(msgspec.Struct, array_like=True, gc=False):
+class Recipient:
     """One RID. `leg_outcome`, `in_clear`: of the leg it was delivered on, that of the attempt `by` (its ordinal), or blocked on.
 
     `blocked`: its last attempt ended for want of TLS, whatever became of it afterwards without another attempt.
@@ -39,8 +39,11 @@ class Recipient(msgspec.Struct, array_like=True, gc=False):
     by: int = 0
     blocked: bool = False
 
+    def __init__(self, rid: int) -> None:
+        self.rid = rid
 
-class Attempt(msgspec.Struct, array_like=True, gc=False):
+
+class Attempt:
     """One delivery of some RIDs on one DCID (None: into a spam quarantine, without connection)."""
 
     ordinal: int
@@ -50,19 +53,32 @@ class Attempt(msgspec.Struct, array_like=True, gc=False):
     last_s: int
     leg: Leg | None = None
     start_seen: bool = False
-    results: dict[int, str] = {}
+    results: dict[int, str]
     responded: bool = False
     response: str | None = None
     code: int | None = None
     enhanced_code: str | None = None
-    failures: dict[int, tuple[int | None, str | None, str | None, str | None]] = {}
+    failures: dict[int, tuple[int | None, str | None, str | None, str | None]]
     """RID -> (code, enhanced code, reason, response) of the line that bounced or delayed it."""
     retry_at: str | None = None
     emitted: bool = False
     sequence: int = 0
 
+    def __init__(
+        self, ordinal: int, dcid: int | None, rids: list[int], first_s: int, last_s: int, leg: Leg | None = None, start_seen: bool = False
+    ) -> None:
+        self.ordinal = ordinal
+        self.dcid = dcid
+        self.rids = rids
+        self.first_s = first_s
+        self.last_s = last_s
+        self.leg = leg
+        self.start_seen = start_seen
+        self.results = {}
+        self.failures = {}
 
-class Message(msgspec.Struct, array_like=True, gc=False):
+
+class Message:
     """One MID, open or, with `gone`, its tombstone.
 
     `reception` is the snapshot of the reception's leg when the message was started (absent: unknown, or `internal`: nothing was
@@ -80,7 +96,7 @@ class Message(msgspec.Struct, array_like=True, gc=False):
     icid: int | None = None
     reception: Leg | None = None
     internal: bool = False
-    recipients: list[Recipient] = []
+    recipients: list[Recipient]
     attempts: tuple[Attempt, ...] = ()
     attempt_count: int = 0
     sender: str | None = None
@@ -104,6 +120,15 @@ class Message(msgspec.Struct, array_like=True, gc=False):
     first_sequence: int = 0
     last_sequence: int = 0
     dirty: bool = False
+
+    def __init__(self, number: int, epoch: int, first_s: int, last_s: int, first_sequence: int = 0, last_sequence: int = 0) -> None:
+        self.number = number
+        self.epoch = epoch
+        self.first_s = first_s
+        self.last_s = last_s
+        self.recipients = []
+        self.first_sequence = first_sequence
+        self.last_sequence = last_sequence
 
 
 def recipient(message: Message, rid: int) -> Recipient:
@@ -149,7 +174,7 @@ def last_attempt(message: Message, rids: tuple[int, ...] | None) -> Attempt | No
 def add_attempt(message: Message, dcid: int | None, rids: list[int], stamp_s: int, *, leg: Leg | None, start_seen: bool) -> Attempt:
     """Begin an attempt; its ordinal counts the attempts of the message that were seen."""
     message.attempt_count += 1
-    attempt = Attempt(message.attempt_count, dcid, rids, stamp_s, stamp_s, leg, start_seen, {})
+    attempt = Attempt(message.attempt_count, dcid, rids, stamp_s, stamp_s, leg, start_seen)
     message.attempts = (*message.attempts, attempt)
     for rid in rids:
         known = recipient(message, rid)

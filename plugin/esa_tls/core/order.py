@@ -7,13 +7,13 @@ Lines of one rank keep the order of their arrival.
 
 from __future__ import annotations
 
-import msgspec
+from typing import Final
 
-from esa_tls.core.encode import Line
 from esa_tls.core.facts import Fact
+from esa_tls.core.line_record import Line
 from esa_tls.core.prefix import PrefixFacts
 
-_ORDER: tuple[tuple[str, ...], ...] = (
+_ORDER: Final[tuple[tuple[str, ...], ...]] = (
     ("log-began", "version", "utc-offset", "system-started"),
     ("connection-opened",),
     ("hat-decided", "reputation-scored", "connection-refused", "hat-reject-delayed", "connection-limit-reached"),
@@ -40,7 +40,7 @@ _ORDER: tuple[tuple[str, ...], ...] = (
 )
 """What comes before the ordinary lines of a message (scanning, quarantine, queue)."""
 
-_AFTER: tuple[tuple[str, ...], ...] = (
+_AFTER: Final[tuple[tuple[str, ...], ...]] = (
     ("rpc-delivery-started", "delivery-started"),
     ("delivery-uncertain",),
     ("delivery-done", "rpc-delivery-done", "rpc-delivery-rejected"),
@@ -54,24 +54,25 @@ _AFTER: tuple[tuple[str, ...], ...] = (
     ("log-ended",),
 )
 
-_MIDDLE = len(_ORDER)
-_RANKS = {action: number for number, actions in enumerate(_ORDER) for action in actions} | {
+_MIDDLE: Final = len(_ORDER)
+_RANKS: Final = {action: number for number, actions in enumerate(_ORDER) for action in actions} | {
     action: _MIDDLE + 1 + number for number, actions in enumerate(_AFTER) for action in actions
 }
 
 
-_CHILDREN = _RANKS["message-split"]
+_CHILDREN: Final = _RANKS["message-split"]
 
 
-class Waiting(msgspec.Struct, array_like=True):
+class Waiting:
     """A line in the reorder window. `again`: it was seen before and changes nothing; `left`: its record has left already."""
 
-    line: Line
-    prefix: PrefixFacts
-    stamp_s: int
-    rank: int
-    again: bool = False
-    left: bool = False
+    def __init__(self, line: Line, prefix: PrefixFacts, stamp_s: int, rank: int, again: bool = False, left: bool = False) -> None:
+        self.line = line
+        self.prefix = prefix
+        self.stamp_s = stamp_s
+        self.rank = rank
+        self.again = again
+        self.left = left
 
 
 def rank(fact: Fact) -> int:

@@ -6,14 +6,15 @@ Text is kept as printed: no blanks collapsed, no escapes resolved, and what is n
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from esa_tls.core.facts import Value
 
-_MAX_ID = 2**63 - 1
+_MAX_ID: Final = 2**63 - 1
 """Ids are 64 bit; what does not fit a signed long is no id (stores map them as long)."""
 
 
-FIRST_RIDS: dict[str, tuple[int, ...]] = {f"{word}[{rid}]": (rid,) for rid in range(8) for word in ("RID ", "")}
+FIRST_RIDS: Final[dict[str, tuple[int, ...]]] = {f"{word}[{rid}]": (rid,) for rid in range(8) for word in ("RID ", "")}
 """The recipient lists of nearly all deliveries, ready made."""
 
 
@@ -75,7 +76,7 @@ def present(**values: Value | None) -> Values | None:
     return {name: value for name, value in values.items() if value is not None and value != ""} or None
 
 
-_SCORE = re.compile(r"-?[0-9]{1,4}(?:\.[0-9]{1,6})?")
+_SCORE: Final = re.compile(r"-?[0-9]{1,4}(?:\.[0-9]{1,6})?")
 
 
 def score(text: str) -> float | None:
@@ -84,16 +85,16 @@ def score(text: str) -> float | None:
 
 
 # A local part in double quotes may hold `>`; elsewhere in an address it cannot stand.
-BRACKETED = r'<((?:"(?:[^"\\]|\\.)*"(?=@))?[^>]*)>'
+BRACKETED: Final = r'<((?:"(?:[^"\\]|\\.)*"(?=@))?[^>]*)>'
 
 
-FROM_TO = re.compile(BRACKETED + " To: " + BRACKETED)
+FROM_TO: Final = re.compile(BRACKETED + " To: " + BRACKETED)
 
 
-ENHANCED = re.compile(r"([0-9]\.[0-9]{1,3}\.[0-9]{1,3}) - ")
+ENHANCED: Final = re.compile(r"([0-9]\.[0-9]{1,3}\.[0-9]{1,3}) - ")
 
 
-_REPLY = re.compile(r" \('?([0-9]{3})'?, \[")
+_REPLY: Final = re.compile(r" \('?([0-9]{3})'?, \[")
 
 
 def failure(text: str) -> Values | None:

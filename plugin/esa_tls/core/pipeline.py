@@ -5,7 +5,7 @@ connection is undecided. Everything is deterministic in the lines and their orde
 `event.created` and lets held lines go as `pending` when the sender is slow.
 
 Here is the hot loop, the clock, and sealing; what a prefix says (`prefixing.py`), whether the feed is unbroken (`breaking.py`), lines that
-wait (`holding.py`) and what has ended (`telling.py`) are mixed in.
+wait (`holding.py`) and what has ended (`telling.py`) are the classes it is built on, each on the one before.
 
 The pipeline never writes: `seal` returns what changed, for one atomic write. What it knew at the last seal is in the state, so a
 new pipeline on the same state continues.
@@ -16,48 +16,44 @@ from __future__ import annotations
 import base64
 from collections import deque
 from hashlib import blake2b
-from typing import Any
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.batch import Batch, Origin, Row, Run, Sealed
-from esa_tls.core.box import Box, Hold, Stream, Tail
-from esa_tls.core.breaking import Breaking
+from esa_tls.core.box import Box, Stream, Tail
 from esa_tls.core.clock import Verdict
 from esa_tls.core.connections import PENDING
 from esa_tls.core.correlate import Correlator
-from esa_tls.core.encode import Encoder, Line, created_text, encoder
+from esa_tls.core.encode import Encoder, created_text, encoder
 from esa_tls.core.expected import Expectations, Partner
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import parse
 from esa_tls.core.holding import Holding
 from esa_tls.core.ids import DIGEST_BYTES, mask
-from esa_tls.core.line_record import Leaving
+from esa_tls.core.kept import decode_waiting, encode_waiting, hold_of, kept_hold
+from esa_tls.core.line_record import Hold, Leaving, Line
 from esa_tls.core.messages import Message
-from esa_tls.core.order import Waiting
 from esa_tls.core.prefix import Prefix
-from esa_tls.core.prefixing import Prefixing
 from esa_tls.core.seen import Seen
 from esa_tls.core.state import State, appliance_key, waiting_key, waiting_prefix
-from esa_tls.core.telling import Telling
 
-IDLE_S = 86400
+IDLE_S: Final = 86400
 """After so long without a line the wall clock expires an appliance's entries."""
 
-ORDERLY_S = 2
+ORDERLY_S: Final = 2
 """How far a stamp may be behind the one before it in a stream that counts as orderly."""
 
-PREFIXES_S = 43_200
+PREFIXES_S: Final = 43_200
 """How long prefixes are kept: what stands in them for good is a year that was inferred."""
 
-ENCODE_LINES = 63
+ENCODE_LINES: Final = 63
 """After so many lines those that left are encoded, while they are still in the processor's cache (a power of two, less one)."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_appliance = msgspec.msgpack.Decoder(Appliance).decode
-_decode_waiting = msgspec.msgpack.Decoder(Waiting).decode
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=kept_hold).encode
+_decode_appliance: Final = msgspec.msgpack.Decoder(Appliance).decode
 
 
 class CoreSettings(msgspec.Struct, frozen=True):
@@ -89,7 +85,7 @@ class CoreSettings(msgspec.Struct, frozen=True):
     expected_groups: tuple[str, ...] = ()
 
 
-class Pipeline(Prefixing, Breaking, Holding, Telling):
+class Pipeline(Holding):
     """See the module. `encodings`: the encodings that the configured sinks need, of `json` and `forward`."""
 
     def __init__(self, settings: CoreSettings, state: State, *, encodings: tuple[str, ...] = ("json",), now_s: float = 0.0) -> None:
@@ -129,7 +125,7 @@ class Pipeline(Prefixing, Breaking, Holding, Telling):
         kept = _decode_appliance(value)
         box = self._box(kept)
         for _, waiting in self.state.items(waiting_prefix(kept.name)):
-            line = _decode_waiting(waiting)
+            line = decode_waiting(waiting)
             box.waiting[line.line.sequence] = line
             box.written.add(line.line.sequence)
         for entry in box.correlator.holding:
@@ -178,7 +174,7 @@ class Pipeline(Prefixing, Breaking, Holding, Telling):
         interleaved = any(each.interleaved for each in self.encoders)
         wanted = any(each.wants_lines for each in self.encoders)
         last: object = ()  # no prefix, and not None
-        box: Any = None  # a Box from the first line on
+        entered: Box | None = None
         index = -1
         for raw in run.lines:
             index += 1
@@ -197,8 +193,9 @@ class Pipeline(Prefixing, Breaking, Holding, Telling):
                 else:
                     prefix = self._prefix(stream, origin, text, raw, None if times is None else times[index], flags)
                     length = prefix.length
-                if prefix.box is not box:
-                    box = prefix.box
+                box = prefix.box
+                if box is not entered:
+                    entered = box
                     self._entered(box, session, prefix.stamp_s)
                     correlator, seen, kept = box.correlator, box.seen, box.state
                     handlers = correlator.handlers
@@ -332,7 +329,7 @@ class Pipeline(Prefixing, Breaking, Holding, Telling):
         kept = box.state.candidate
         if kept is None or isinstance(kept, Hold):
             return kept
-        box.state.candidate = hold = msgspec.convert(kept, Hold)
+        box.state.candidate = hold = hold_of(kept)
         return hold
 
     def _candidate_leaves(self, box: Box) -> None:
@@ -433,7 +430,7 @@ class Pipeline(Prefixing, Breaking, Holding, Telling):
             for sequence, waiting in box.waiting.items():
                 if sequence not in box.written:
                     box.written.add(sequence)
-                    puts.append((waiting_key(box.state.name, sequence), _encode(waiting)))
+                    puts.append((waiting_key(box.state.name, sequence), encode_waiting(waiting)))
             entry_puts, entry_deletes = box.correlator.entries.seal()
             puts += entry_puts
             deletes += entry_deletes

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from esa_tls.core.messages import Message, Recipient
 
 ENCRYPTED, EXPOSED, BLOCKED, PARTIAL = "encrypted", "exposed", "blocked", "partial"
 UNDELIVERED, CONTINUED, UNKNOWN, MOVED = "undelivered", "continued", "unknown", "moved"
 
-_ORDER = (EXPOSED, UNKNOWN, BLOCKED, ENCRYPTED, UNDELIVERED)
+_ORDER: Final = (EXPOSED, UNKNOWN, BLOCKED, ENCRYPTED, UNDELIVERED)
 
 
 def reception_in_clear(message: Message) -> bool | None:

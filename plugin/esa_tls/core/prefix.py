@@ -6,13 +6,16 @@ the encoded record are made per prefix and found again by the prefix text.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from esa_tls.core.ids import mask, time_prefix
 from esa_tls.core.records import iso
 from esa_tls.core.seen import stamp_mask
+
+if TYPE_CHECKING:
+    from esa_tls.core.box import Box
 
 
 class PrefixFacts(msgspec.Struct, array_like=True, gc=False):
@@ -48,7 +51,7 @@ class Prefix:
         *("forward", "json", "otlp"),
     )
 
-    def __init__(self, facts: PrefixFacts, box: Any, *, epoch: int) -> None:  # noqa: ANN401 (the pipeline's Box; it imports us)
+    def __init__(self, facts: PrefixFacts, box: Box, *, epoch: int) -> None:
         self.facts = facts
         self.box = box
         self.appliance = facts.appliance
@@ -60,9 +63,9 @@ class Prefix:
         self.time_id = time_prefix(facts.stamp_s)
         self.stamp_mask = stamp_mask(facts.stamp_s)
         self.id_mask = int.from_bytes(facts.id_mask, "big")
-        self.json: Any = None
-        self.forward: Any = None
-        self.otlp: Any = None
+        self.json: tuple[str, str] | None = None
+        self.forward: tuple[bytes, tuple[bytes, bytes], int, bytes, int, bytes] | None = None
+        self.otlp: bytes | None = None
 
 
 def id_mask(appliance: str, log_name: str | None, stamp_s: int, before_body: bytes) -> bytes:

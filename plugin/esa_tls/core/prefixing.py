@@ -1,9 +1,10 @@
-"""What a line's prefix says, and whose line it is: worked out once for all lines that begin alike. Mixed into `Pipeline`."""
+"""What a line's prefix says, and whose line it is: worked out once for all lines that begin alike. The first part of `Pipeline`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -19,16 +20,16 @@ from esa_tls.core.state import State, stream_key
 if TYPE_CHECKING:
     from esa_tls.core.pipeline import CoreSettings
 
-NEAREST_S = 182 * 86400
+NEAREST_S: Final = 182 * 86400
 """Added to the time of the line before, when that says where a missing year is: the nearest one, before or after it."""
 
-MAX_PREFIXES = 4096
+MAX_PREFIXES: Final = 4096
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_tail = msgspec.msgpack.Decoder(Tail).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_tail: Final = msgspec.msgpack.Decoder(Tail).decode
 
 
-class Prefixing:
+class Prefixing(ABC):
     """Prefixes per stream (the lines of one origin), and the appliance that a line is of."""
 
     settings: CoreSettings
@@ -37,9 +38,9 @@ class Prefixing:
     streams: dict[Origin, Stream]
     now_s: float
 
-    if TYPE_CHECKING:
-
-        def _box(self, kept: Appliance) -> Box: ...
+    @abstractmethod
+    def _box(self, kept: Appliance) -> Box:
+        """Begin to work for an appliance."""
 
     def _stream(self, origin: Origin) -> Stream:
         """Lines of an origin come for the first time since the start."""

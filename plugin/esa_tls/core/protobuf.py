@@ -8,10 +8,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Final
 
 from esa_tls.errors import MalformedMessage
 
-_MASK = (1 << 64) - 1
+_MASK: Final = (1 << 64) - 1
 
 
 def _varint(number: int) -> bytes:
@@ -23,10 +24,10 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-SMALL = [_varint(number) for number in range(1 << 14)]
+SMALL: Final = [_varint(number) for number in range(1 << 14)]
 """Varints of the numbers below 16,384, ready made: lengths of nearly everything."""
 
-_LOW = [bytes((number & 127 | 128, number >> 7 | 128)) for number in range(1 << 14)]
+_LOW: Final = [bytes((number & 127 | 128, number >> 7 | 128)) for number in range(1 << 14)]
 """The two lowest groups of a longer varint."""
 
 
@@ -50,7 +51,7 @@ def fixed64(number: int, value: int) -> bytes:
     return varint(number << 3 | 1) + (value & _MASK).to_bytes(8, "little")
 
 
-_STRING_HEADS = [b"\x0a" + SMALL[size + 2] + b"\x0a" + SMALL[size] for size in range(120)]
+_STRING_HEADS: Final = [b"\x0a" + SMALL[size + 2] + b"\x0a" + SMALL[size] for size in range(120)]
 """What stands before a short string in a list, by its length."""
 
 

@@ -10,30 +10,30 @@ from __future__ import annotations
 import ipaddress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from esa_tls.core.ciphers import OPENSSL_TO_IANA
 from esa_tls.core.connections import FAILED, NONE, SUCCESS, Leg
 from esa_tls.core.facts import Fact
 
-SCHEMA_VERSION = 1
-MAX_LIST = 100
+SCHEMA_VERSION: Final = 1
+MAX_LIST: Final = 100
 """Lists are cut here, with a count beside them; outcomes and postures are worked out before the cut."""
 
-KINDS = ("line", "connection", "delivery", "message", "consolidated")
+KINDS: Final = ("line", "connection", "delivery", "message", "consolidated")
 
-_NETWORK = "network"
-_EMAIL = "email"
-_HOST = "host"
-_START = (_NETWORK, ("connection", "start"))
-_END = (_NETWORK, ("connection", "end"))
-_PROTOCOL = (_NETWORK, ("connection", "protocol"))
-_ALLOWED = (_NETWORK, ("connection", "allowed"))
-_DENIED = (_NETWORK, ("connection", "denied"))
-_INFO = (_EMAIL, ("info",))
-_SYSTEM = (_HOST, ("info",))
+_NETWORK: Final = "network"
+_EMAIL: Final = "email"
+_HOST: Final = "host"
+_START: Final = (_NETWORK, ("connection", "start"))
+_END: Final = (_NETWORK, ("connection", "end"))
+_PROTOCOL: Final = (_NETWORK, ("connection", "protocol"))
+_ALLOWED: Final = (_NETWORK, ("connection", "allowed"))
+_DENIED: Final = (_NETWORK, ("connection", "denied"))
+_INFO: Final = (_EMAIL, ("info",))
+_SYSTEM: Final = (_HOST, ("info",))
 
-ACTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+ACTIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     # connection-phase lines
     "connection-opened": _START,
     "hat-decided": _ALLOWED,
@@ -186,7 +186,7 @@ def tls_of(leg: Leg, *, in_clear: bool | None = None) -> dict[str, Any]:
     ))  # fmt: skip
 
 
-TLS_ACTIONS = frozenset({
+TLS_ACTIONS: Final = frozenset({
     "tls-succeeded", "tls-failed", "tls-required-failed", "tls-data-read", "starttls-not-supported", "certificate-verified",
 })  # fmt: skip
 """Lines about TLS: they have all that is known of their connection's; other lines have what is searched for (`triple_on_line`)."""
@@ -212,7 +212,7 @@ def tls_on_line(leg: Leg) -> dict[str, Any]:
     return _tls((leg.outcome, leg.evidence, leg.required, leg.failure_class, None, leg.broken, None, None, None, None, None))
 
 
-_VERSIONS = {"TLSv1": "1.0", "TLSv1.0": "1.0", "TLSv1.1": "1.1", "TLSv1.2": "1.2", "TLSv1.3": "1.3", "SSLv3": "3.0", "SSLv2": "2.0"}
+_VERSIONS: Final = {"TLSv1": "1.0", "TLSv1.0": "1.0", "TLSv1.1": "1.1", "TLSv1.2": "1.2", "TLSv1.3": "1.3", "SSLv3": "3.0", "SSLv2": "2.0"}
 
 
 @lru_cache(maxsize=4096)
@@ -295,7 +295,7 @@ def domain_of(address: str | None) -> str | None:
 # ---------------------------------------------------------------------------------------------------------------- lines
 
 
-NO_FIELDS = frozenset({
+NO_FIELDS: Final = frozenset({
     "engine-verdict", "authentication-verdict", "attachment", "url", "custom-log-entry", "message-finished", "message-aborted",
     "message-quarantined", "quarantine-released", "quarantine-deleted", "rpc-delivery-started", "rpc-delivery-done", "rpc-connection",
     "tls-succeeded", "tls-data-read", "smtp-auth", "incoming-relay", "utc-offset", "unrecognised", "connection-error",

@@ -7,14 +7,14 @@ nothing: a TLS field that is absent is `unknown`, never `none`. Source: records.
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, Final
 
 from esa_tls.core.cef import Cef, CefTls
 from esa_tls.core.connections import FAILED, GAP, LINE, SUCCESS, UNKNOWN
 from esa_tls.core.pieces import score
 from esa_tls.core.records import iso
 
-ACTIONS = {
+ACTIONS: Final = {
     "DELIVERED": ("consolidated-delivered", "success"),
     "BOUNCED": ("consolidated-bounced", "failure"),
     "ABORTED": ("consolidated-aborted", "failure"),
@@ -24,7 +24,7 @@ ACTIONS = {
 }
 """`act` -> `event.action`, `event.outcome`; any other is `consolidated-event`, `unknown`."""
 
-CEF_NAMES = {
+CEF_NAMES: Final = {
     "act": "action",
     "ESAFinalActionDetails": "action_details",
     "startTime": "start_time",

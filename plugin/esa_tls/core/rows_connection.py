@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from esa_tls.core.facts import Fact
 from esa_tls.core.pieces import Values, bare_address, decimal_id, present, score, sentence, text_after
@@ -105,7 +106,7 @@ def _certificate(text: str) -> dict[str, str]:
 
 
 # A policy is at most a few plain words; this keeps an unknown line with ` SG ` in its text from being read as a decision.
-_POLICY = re.compile(r"([\w.$&+-]{1,64}(?: [\w.$&+-]{1,64}){0,4}) SG ")
+_POLICY: Final = re.compile(r"([\w.$&+-]{1,64}(?: [\w.$&+-]{1,64}){0,4}) SG ")
 
 
 def _icid_other(icid: int, text: str) -> Fact | None:
@@ -158,7 +159,7 @@ def _icid_disconnected(icid: int, rest: str) -> Fact | None:
     return Fact("connection-disconnected", icid, None, None, None, present(peer=peer, reason=reason))
 
 
-_LOST = re.compile(r"from (\S+) on interface (.*?)(?: \(\S*\))? (lost after .*)", re.DOTALL)
+_LOST: Final = re.compile(r"from (\S+) on interface (.*?)(?: \(\S*\))? (lost after .*)", re.DOTALL)
 
 
 def _icid_connection(icid: int, rest: str) -> Fact | None:
@@ -226,7 +227,7 @@ def _icid_throttled(first: str, prefixes: tuple[str, ...]) -> Callable[[int, str
     )
 
 
-_ICID_ROWS: dict[str, Callable[[int, str], Fact | None]] = {
+_ICID_ROWS: Final[dict[str, Callable[[int, str], Fact | None]]] = {
     "close": _icid_end("connection-closed"),
     "close.": _icid_end("connection-closed"),
     "lost": _icid_end("connection-lost"),
@@ -301,7 +302,7 @@ def _new_icid(icid: int, text: str) -> Fact | None:
     return Fact("connection-opened", icid, None, None, None, values or None)
 
 
-_CONNECTION_ERROR = re.compile(
+_CONNECTION_ERROR: Final = re.compile(
     r"(?:([\w ,.'()\[\]/-]{1,80}?) )?DCID:? ([0-9]{1,19}) (?:domain: (\S+) )?(?:IP: (\S+) ?)?(?:port: ([0-9]{1,5}) ?)?"
 )
 
@@ -329,7 +330,7 @@ def connection_error(parts: list[str]) -> Fact | None:
     return Fact("connection-error", None, dcid, None, None, values)
 
 
-_AUTH = re.compile(r"([0-9]{1,19})\) (?:(succeeded|failed) for user: |was required but )")
+_AUTH: Final = re.compile(r"([0-9]{1,19})\) (?:(succeeded|failed) for user: |was required but )")
 
 
 def smtp(parts: list[str]) -> Fact | None:
@@ -360,7 +361,7 @@ def smtp(parts: list[str]) -> Fact | None:
     return Fact("system-message") if word == "server" else None
 
 
-_LIMIT = re.compile(r"limit reached: connection limit for IP (\S+) on listener .* ICID ([0-9]{1,19}): max:")
+_LIMIT: Final = re.compile(r"limit reached: connection limit for IP (\S+) on listener .* ICID ([0-9]{1,19}): max:")
 
 
 def system(parts: list[str]) -> Fact | None:

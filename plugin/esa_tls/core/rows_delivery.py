@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from esa_tls.core.facts import Fact
 from esa_tls.core.pieces import BRACKETED, ENHANCED, Values, decimal_id, failure, present, rid_list, sentence, text_after
@@ -77,10 +78,10 @@ def message(words: list[str]) -> Fact | None:
     return mid_to(mid, text_after(words)) if mid >= 0 and words[2] == "to" else None
 
 
-_BOUNCE = re.compile(r"DCID:? ([0-9]{1,19}) (?:MID|Message) ([0-9]{1,19}) (?:(to )|From: " + BRACKETED + " To: " + BRACKETED + " )?")
+_BOUNCE: Final = re.compile(r"DCID:? ([0-9]{1,19}) (?:MID|Message) ([0-9]{1,19}) (?:(to )|From: " + BRACKETED + " To: " + BRACKETED + " )?")
 
 
-_BOUNCE_RID = re.compile(r"(?:RID )?([0-9]{1,19}|\[[0-9, ]*\]) - ")
+_BOUNCE_RID: Final = re.compile(r"(?:RID )?([0-9]{1,19}|\[[0-9, ]*\]) - ")
 
 
 def bounced(action: str) -> Callable[[list[str]], Fact | None]:
@@ -158,10 +159,10 @@ def spam_quarantine(parts: list[str]) -> Fact | None:
     return None
 
 
-_RPC = re.compile(r"RCID ([0-9]{1,19})(?: MID ([0-9]{1,19})(?= |\Z))?(?: to (RID )?(?=\[))?")
+_RPC: Final = re.compile(r"RCID ([0-9]{1,19})(?: MID ([0-9]{1,19})(?= |\Z))?(?: to (RID )?(?=\[))?")
 
 
-_RPC_ACTIONS = {
+_RPC_ACTIONS: Final = {
     ("Delivery", "start"): "rpc-delivery-started",
     ("Message", "done"): "rpc-delivery-done",
     ("Message", "rejected"): "rpc-delivery-rejected",

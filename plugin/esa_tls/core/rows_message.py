@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from esa_tls.core.facts import Fact
 from esa_tls.core.pieces import (
@@ -60,7 +61,7 @@ def _mid_icid(mid: int, words: list[str]) -> Fact | None:
     return Fact("unrecognised", icid, None, mid)
 
 
-_REPLY_CODES = re.compile(r"['\"]?(?:([2-5][0-9]{2})(?=[ -])[ -])?(?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.]))?")
+_REPLY_CODES: Final = re.compile(r"['\"]?(?:([2-5][0-9]{2})(?=[ -])[ -])?(?:([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.]))?")
 
 
 def _mid_rid(mid: int, words: list[str]) -> Fact | None:
@@ -399,7 +400,7 @@ def mid_traced(token: str) -> Fact | None:
     return Fact("message-traced", None, None, mid) if mid >= 0 else None
 
 
-MID_ROWS: dict[str, Callable[[int, list[str]], Fact | None]] = {
+MID_ROWS: Final[dict[str, Callable[[int, list[str]], Fact | None]]] = {
     "ICID": _mid_icid,
     "ready": _mid_ready,
     "using": _mid_using,
@@ -418,7 +419,7 @@ MID_ROWS: dict[str, Callable[[int, list[str]], Fact | None]] = {
 }
 """The rows of every message: by the word after the id; the functions get all words, at least four."""
 
-_MID_TEXT_ROWS: dict[str, Callable[[int, str], Fact | None]] = {
+_MID_TEXT_ROWS: Final[dict[str, Callable[[int, str], Fact | None]]] = {
     "to": mid_to,
     "Virus": _named_engine("Virus Threat Level", "Threat Level="),
     "Brightmail": _named_engine("Brightmail"),

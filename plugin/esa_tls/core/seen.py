@@ -10,16 +10,18 @@ changes its stamp. Changed state is one small value per group: the digests of it
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from esa_tls.core.ids import DIGEST_BYTES, mask
 from esa_tls.core.state import State, seen_key, seen_prefix
 
-WINDOW = 4096
-MAX_GENERATION = 262_144
+WINDOW: Final = 4096
+MAX_GENERATION: Final = 262_144
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[list[tuple[int, int, int]], bytes]).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(tuple[list[tuple[int, int, int]], bytes]).decode
 
 
 class LogMarks(msgspec.Struct, array_like=True):

@@ -6,9 +6,9 @@ Said is only what the record says; what is absent is left out. Text from outside
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-MAX_NAMED = 3
+MAX_NAMED: Final = 3
 """So many addresses are named; the rest is counted."""
 
 Record = Mapping[str, Any]
@@ -59,7 +59,7 @@ def _delivery(record: Record) -> str:
     return f"MID {own.get('mid')} for {to}: {_RESULTS.get(result, result)}{via}{how}{said}."
 
 
-_RESULTS = {
+_RESULTS: Final = {
     "tls_blocked": "not sent because TLS failed",
     "connection_error": "not sent, connection error",
     "uncertain": "delivery uncertain",

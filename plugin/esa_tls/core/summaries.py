@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from esa_tls.core import messages, posture
 from esa_tls.core.connections import FAILED, SUCCESS, Connection
@@ -129,13 +129,13 @@ def _envelope(record: dict[str, Any], message: Message, addresses: list[str]) ->
         record["cisco_esa"]["envelope"] = envelope
 
 
-DELIVERY_RESULTS = (
+DELIVERY_RESULTS: Final = (
     "delivered", "bounced", "delayed", "uncertain", "deleted", "dropped", "tls_blocked", "connection_error", "quarantined", "unknown",
 )  # fmt: skip
-DELIVERY_ACTIONS = {result: f"delivery-{result.replace('_', '-')}" for result in DELIVERY_RESULTS}
+DELIVERY_ACTIONS: Final = {result: f"delivery-{result.replace('_', '-')}" for result in DELIVERY_RESULTS}
 """`event.action` of a delivery record."""
 
-DELIVERY_OUTCOMES = {"delivered": "success", "bounced": "failure", "tls_blocked": "failure", "connection_error": "failure"}
+DELIVERY_OUTCOMES: Final = {"delivered": "success", "bounced": "failure", "tls_blocked": "failure", "connection_error": "failure"}
 
 
 def delivery(

@@ -1,12 +1,11 @@
-"""What has ended becomes records, and what happened is counted: the pipeline as the correlator's `Emit`. Mixed into `Pipeline`."""
+"""What has ended becomes records, and what happened is counted: the pipeline as the correlator's `Emit`. A part of `Pipeline`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from esa_tls.core import summaries
 from esa_tls.core.appliance import Appliance
-from esa_tls.core.box import Box
 from esa_tls.core.cef import parse_cef
 from esa_tls.core.connections import Connection
 from esa_tls.core.expected import Expectations
@@ -15,31 +14,27 @@ from esa_tls.core.ids import mask, summary_id
 from esa_tls.core.line_record import Leaving, Line
 from esa_tls.core.messages import Attempt, Message
 from esa_tls.core.prefix import Prefix
+from esa_tls.core.prefixing import Prefixing
 from esa_tls.core.records_consolidated import consolidated
 
 if TYPE_CHECKING:
     from esa_tls.core.encode import Encoder
 
-MAX_SHAPES = 1000
+MAX_SHAPES: Final = 1000
 
-CONSOLIDATED_MASK = mask("consolidated")
+CONSOLIDATED_MASK: Final = mask("consolidated")
 """A consolidated record's id is its line's id under this mask."""
 
 
-class Telling:
+class Telling(Prefixing):
     """Records of what ended, and of consolidated events, to the encoders."""
 
-    boxes: dict[str, Box]
     encoders: list[Encoder]
     leaving: list[Leaving]
     counts: dict[tuple[str, tuple[tuple[str, str], ...]], int]
     shapes: dict[str, int]
     created: str
     expectations: Expectations | None
-
-    if TYPE_CHECKING:
-
-        def _forget_prefixes(self, box: Box) -> None: ...
 
     def _odd(self, prefix: Prefix, line: Line) -> None:
         """No fact of a text mail log: a consolidated event, or a shape that nobody knows (counted, with a sample per shape)."""

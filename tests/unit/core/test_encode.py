@@ -27,10 +27,20 @@ HOSTILE = st.one_of(
 )
 TEXT = st.one_of(st.sampled_from(BODIES), HOSTILE, st.builds(lambda body, text: f"{body}{text}", st.sampled_from(BODIES), HOSTILE))
 NAMES = st.one_of(st.none(), st.sampled_from(["mail_logs", 'a"b\\c', "é"]))
+
+
+def leg_with(*, kind: str, number: int, epoch: int, outcome: str, evidence: str | None, **facts: str | bool | None) -> Leg:
+    """A leg of which these facts are known."""
+    leg = Leg(kind, number, epoch, outcome, evidence)
+    for name, value in facts.items():
+        setattr(leg, name, value)
+    return leg
+
+
 LEGS = st.one_of(
     st.none(),
     st.builds(
-        Leg,
+        leg_with,
         kind=st.sampled_from("ID"),
         number=st.integers(1, 2**63 - 1),
         epoch=st.integers(0, 3),

@@ -47,7 +47,10 @@ SUCCESS, CLEAR, BLANK = Leg("I", 70, 0, "success", "line"), Leg("I", 70, 0, "non
 def recipient(result: str, in_clear: bool | None = None) -> Recipient:
     """One RID with its final word."""
     final = result not in ("pending", "tls_blocked")
-    return Recipient(0, None, result, final, in_clear=in_clear, delivered=result == "delivered", blocked=result == "tls_blocked")
+    known = Recipient(0)
+    known.result, known.final, known.in_clear = result, final, in_clear
+    known.delivered, known.blocked = result == "delivered", result == "tls_blocked"
+    return known
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,8 @@ def recipient(result: str, in_clear: bool | None = None) -> Recipient:
 )
 def test_3_6_posture_of_a_recipient(result: str, way_in: Leg | str | None, out_in_clear: bool | None, expected: str) -> None:
     """The table: moved; delivered or uncertain by both legs; blocked; ended otherwise; still waiting."""
-    message = Message(90, 0, 0, 0, reception=way_in if isinstance(way_in, Leg) else None, internal=way_in == "internal")
+    message = Message(90, 0, 0, 0)
+    message.reception, message.internal = way_in if isinstance(way_in, Leg) else None, way_in == "internal"
     assert posture.of_recipient(message, recipient(result, out_in_clear)) == expected
 
 
@@ -104,7 +108,9 @@ def test_3_6_posture_of_a_message(words: list[str], expected: str) -> None:
     recipients = [recipient(*_OF.get(word, ("moved" if word == "moved" else "bounced", None))) for word in words]
     for number, one in enumerate(recipients):
         one.rid = number
-    assert posture.of_message(Message(90, 0, 0, 0, reception=SUCCESS, recipients=recipients)) == expected
+    message = Message(90, 0, 0, 0)
+    message.reception, message.recipients = SUCCESS, recipients
+    assert posture.of_message(message) == expected
 
 
 @pytest.mark.parametrize(
