@@ -10,6 +10,9 @@ from __future__ import annotations
 from sys import intern
 from typing import Any, Final, Protocol
 
+import msgspec
+from mypy_extensions import mypyc_attr
+
 PENDING, SUCCESS, FAILED, NONE, UNKNOWN = "pending", "success", "failed", "none", "unknown"
 LINE, ABSENCE, ABSENCE_LOSSY, GAP = "line", "absence", "absence_lossy", "gap"
 
@@ -17,6 +20,7 @@ FEED_QUIET_S: Final = 600
 """How long before a connection's beginning the feed must have been unbroken for `absence`."""
 
 
+@mypyc_attr(acyclic=True)
 class Leg:
     """A connection as a record shows it. `kind` is `I` (reception, inbound) or `D` (delivery, outbound)."""
 
@@ -39,10 +43,11 @@ class Leg:
     port: int | None = None
     sender_group: str | None = None
 
-    # Encoded fragments of it, made when first needed; not part of the value.
+    # The leg as it is written, whole or in part, made when first needed; not part of the value.
     json: str | None = None
     forward: tuple[int, bytes] | None = None
     otlp: bytes | None = None
+    kept: msgspec.Raw | None = None
 
     def __init__(self, kind: str, number: int, epoch: int, outcome: str = PENDING, evidence: str | None = None) -> None:
         self.kind = kind
@@ -78,6 +83,7 @@ class Leg:
         return None
 
 
+@mypyc_attr(acyclic=True)
 class Connection:
     """One reception (ICID) or delivery (DCID) connection, open or, with `gone`, its tombstone."""
 

@@ -97,9 +97,12 @@ unrecognised                 ids only if they stand in the fixed place at the st
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 Value = str | int | float | bool
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Fact:
     """What one line says. Never holds anything that was searched for in free text."""
 

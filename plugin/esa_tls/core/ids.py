@@ -25,11 +25,16 @@ def mask(*parts: str | bytes | int) -> int:
     return digest(repr(parts).encode("utf-8", "backslashreplace"))
 
 
+def mask_text(number: int) -> str:
+    """72 bits as the 18 hex digits that end an id."""
+    return number.to_bytes(DIGEST_BYTES, "big").hex()
+
+
 def time_prefix(stamp_s: int) -> str:
     """The 8 hex digits in front of an id; times before 1970 or after 2106 are clamped."""
-    return f"{stamp_s:08x}" if 0 <= stamp_s <= 0xFFFFFFFF else f"{min(max(stamp_s, 0), 0xFFFFFFFF):08x}"
+    return min(max(stamp_s, 0), 0xFFFFFFFF).to_bytes(4, "big").hex()
 
 
 def summary_id(first_s: int, appliance: str, epoch: int, kind: str, number: int, ordinal: str | int) -> str:
     """The id of a connection, delivery or message record, from its first line's time and its key."""
-    return f"{time_prefix(first_s)}{mask(appliance, epoch, kind, number, ordinal):018x}"
+    return f"{time_prefix(first_s)}{mask_text(mask(appliance, epoch, kind, number, ordinal))}"

@@ -21,7 +21,15 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
 
 
-def _leg(leg: Leg) -> list[Any]:
+def _leg(leg: Leg) -> msgspec.Raw:
+    """A leg, encoded once for all entries that have it."""
+    kept = leg.kept
+    if kept is None:
+        kept = leg.kept = msgspec.Raw(_encode(_leg_fields(leg)))
+    return kept
+
+
+def _leg_fields(leg: Leg) -> list[Any]:
     """The fields of a leg."""
     return [
         leg.kind,

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from mypy_extensions import mypyc_attr
+
 from esa_tls.core.connections import Leg
 from esa_tls.core.facts import Fact
 from esa_tls.core.prefix import Prefix, PrefixFacts
 from esa_tls.core.records import ACTIONS, TLS_ACTIONS, facts_of, triple, triple_on_line
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Line:
     """A line on its way into a record: what is left to say beside its prefix and its leg."""
 
@@ -35,6 +38,7 @@ class Line:
         self.raw_base64 = raw_base64
 
 
+@mypyc_attr(acyclic=True)
 class Hold:
     """A line that cannot leave yet: its connection is undecided, or (`Appliance.candidate`) its stamp is.
 

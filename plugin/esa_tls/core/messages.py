@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from esa_tls.core.connections import Leg
 
 PENDING: Final = "pending"
@@ -23,6 +25,7 @@ MESSAGE_TIMEOUT_S: Final = 8 * 86400
 QUARANTINE_TIMEOUT_S: Final = 45 * 86400
 
 
+@mypyc_attr(acyclic=True)
 class Recipient:
     """One RID. `leg_outcome`, `in_clear`: of the leg it was delivered on, that of the attempt `by` (its ordinal), or blocked on.
 
@@ -43,6 +46,7 @@ class Recipient:
         self.rid = rid
 
 
+@mypyc_attr(acyclic=True)
 class Attempt:
     """One delivery of some RIDs on one DCID (None: into a spam quarantine, without connection)."""
 
@@ -78,6 +82,7 @@ class Attempt:
         self.failures = {}
 
 
+@mypyc_attr(acyclic=True)
 class Message:
     """One MID, open or, with `gone`, its tombstone.
 

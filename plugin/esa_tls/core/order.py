@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from esa_tls.core.facts import Fact
 from esa_tls.core.line_record import Line
 from esa_tls.core.prefix import PrefixFacts
@@ -63,6 +65,7 @@ _RANKS: Final = {action: number for number, actions in enumerate(_ORDER) for act
 _CHILDREN: Final = _RANKS["message-split"]
 
 
+@mypyc_attr(acyclic=True)
 class Waiting:
     """A line in the reorder window. `again`: it was seen before and changes nothing; `left`: its record has left already."""
 

@@ -246,7 +246,7 @@ class Pipeline(Holding):
                     if correlator.news:
                         self._heed(box, Line(text, fact, "", sequence, created))
                 continue
-            line = Line(text, fact, f"{hashed:018x}", sequence, created, line_flags, encoded)
+            line = Line(text, fact, hashed.to_bytes(DIGEST_BYTES, "big").hex(), sequence, created, line_flags, encoded)
             if not steady:
                 if clock.steady_from_s <= stamp_s <= clock.steady_to_s:
                     steady = True  # and stays so: nothing but another stamp moves the clock

@@ -10,7 +10,7 @@ from esa_tls.core.cef import parse_cef
 from esa_tls.core.connections import Connection
 from esa_tls.core.expected import Expectations
 from esa_tls.core.grammar import shape_of
-from esa_tls.core.ids import mask, summary_id
+from esa_tls.core.ids import mask, mask_text, summary_id
 from esa_tls.core.line_record import Leaving, Line
 from esa_tls.core.messages import Attempt, Message
 from esa_tls.core.prefix import Prefix
@@ -41,7 +41,7 @@ class Telling(Prefixing):
         body = line.text[prefix.length :]
         if prefix.length and body.startswith("CEF:0|") and (event := parse_cef(body)) is not None:
             line.fact.action = "consolidated-event"
-            record_id = prefix.time_id + f"{int(line.record_hash, 16) ^ CONSOLIDATED_MASK:018x}"
+            record_id = prefix.time_id + mask_text(int(line.record_hash, 16) ^ CONSOLIDATED_MASK)
             record = consolidated(
                 prefix.appliance,
                 prefix.epoch,
