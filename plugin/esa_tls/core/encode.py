@@ -100,24 +100,23 @@ class JsonLines:
                 if known is None:
                     known = leg.json = _leg_json(prefix.appliance, leg)
                 own = known
-            if fact.mid is not None:
-                own += f',"mid":{fact.mid}'
-            if fact.rids:
-                own += _RIDS_JSON.get(fact.rids) or f',"rids":{_json(fact.rids[:100]).decode()}'
-            beside = ""
+            mid = fact.mid
+            mid_piece = "" if mid is None else f',"mid":{mid}'
+            rids = fact.rids
+            rids_piece = (_RIDS_JSON.get(rids) or f',"rids":{_json(rids[:100]).decode()}') if rids else ""
+            facts_piece = beside = ""
             if way:
                 if way == _HAT:
                     action_piece, _ = _JSON_ACTIONS[action_key(fact)]
                 elif way == _TLS and leg is not None:
-                    own, beside = _tls_line_json(prefix.appliance, leg, own)
+                    own, beside = _tls_line_json(prefix.appliance, leg)
                 if (values := fact.values) is not None:
                     if way == _EMAIL:
-                        more, beside = _email_facts_json(fact.action, values)
-                        own += more
+                        facts_piece, beside = _email_facts_json(fact.action, values)
                     elif (facts := facts_of(fact)) is not None:
                         facts_own, facts_beside = facts
                         if facts_own:
-                            own += "," + _json(facts_own)[1:-1].decode()
+                            facts_piece = "," + _json(facts_own)[1:-1].decode()
                         if facts_beside:
                             beside += "," + _json(facts_beside)[1:-1].decode()
             if line.created is not created:
@@ -130,7 +129,7 @@ class JsonLines:
             add(
                 (
                     f"{head}{line.record_hash}{action_piece}{line.sequence}{created_piece}{_json(line.text).decode()}"
-                    f"{before_own}{own}}}{beside}}}\n"
+                    f"{before_own}{own}{mid_piece}{rids_piece}{facts_piece}}}{beside}}}\n"
                 ).encode()
             )
 
@@ -151,10 +150,10 @@ class JsonLines:
         return taken
 
 
-def _tls_line_json(appliance: str, leg: Leg, own: str) -> tuple[str, str]:
-    """A line about TLS has all of the triple: (what goes under `cisco_esa`, before `own`; what goes beside it)."""
+def _tls_line_json(appliance: str, leg: Leg) -> tuple[str, str]:
+    """A line about TLS has all of the triple: (what goes under `cisco_esa`, what goes beside it)."""
     leg_own, leg_beside = triple(appliance, leg)
-    return "," + _json(leg_own)[1:-1].decode() + own, "," + _json(leg_beside)[1:-1].decode()
+    return "," + _json(leg_own)[1:-1].decode(), "," + _json(leg_beside)[1:-1].decode()
 
 
 _TLS_JSON: Final[dict[int, tuple[dict[str, Any], str]]] = {}

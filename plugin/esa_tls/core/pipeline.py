@@ -170,10 +170,11 @@ class Pipeline(Holding):
         length = stream.length
         created = self.created
         immediate = self.settings.emit_immediately
-        leave = self.leaving.append
+        leaving = self.leaving
         interleaved = any(each.interleaved for each in self.encoders)
         wanted = any(each.wants_lines for each in self.encoders)
-        last: object = ()  # no prefix, and not None
+        last: Prefix | None = None
+        before: str | None = None  # what the line before began with, if it is known what that means
         entered: Box | None = None
         index = -1
         for raw in run.lines:
@@ -186,35 +187,38 @@ class Pipeline(Holding):
             except UnicodeDecodeError:
                 text = raw.decode("utf-8", "replace")
                 encoded = base64.b64encode(raw).decode()
-            found = prefixes.get(text[:length])
-            if found is not last:
+            if before is None or not text.startswith(before):
+                before = text[:length]
+                found = prefixes.get(before)
                 if found is not None:
                     prefix = found
                 else:
+                    before = None
                     prefix = self._prefix(stream, origin, text, raw, None if times is None else times[index], flags)
                     length = prefix.length
-                box = prefix.box
-                if box is not entered:
-                    entered = box
-                    self._entered(box, session, prefix.stamp_s)
-                    correlator, seen, kept = box.correlator, box.seen, box.state
-                    handlers = correlator.handlers
-                    clock = kept.clock
-                    current, former, digests = seen.current, seen.former, seen.digests
-                last = prefix
-                facts = stream.last = prefix.facts
-                stamp_s = prefix.stamp_s
-                mark, dropped = seen.enter(stamp_s, facts.log_number)
-                if dropped:
-                    box.deleted += dropped
-                    current, former = seen.current, seen.former
-                correlator.lossy = lossy = facts.lossy
-                reorder_s = facts.reorder_s
-                if clock.time_s is not None and stamp_s < clock.time_s - ORDERLY_S and not lossy and facts.time_source == "line":
-                    # A source that claims to keep the order has gone back in time: what is missing may come yet.
-                    self._broken_at(box, clock.time_s, "order")
-                stamp_mask, prefix_mask, body_at = prefix.stamp_mask, prefix.id_mask, prefix.body_at
-                steady = False
+                if prefix is not last or before is None:
+                    last = prefix
+                    box = prefix.box
+                    if box is not entered:
+                        entered = box
+                        self._entered(box, session, prefix.stamp_s)
+                        correlator, seen, kept = box.correlator, box.seen, box.state
+                        handlers = correlator.handlers
+                        clock = kept.clock
+                        current, former, digests = seen.current, seen.former, seen.digests
+                    facts = stream.last = prefix.facts
+                    stamp_s = prefix.stamp_s
+                    mark, dropped = seen.enter(stamp_s, facts.log_number)
+                    if dropped:
+                        box.deleted += dropped
+                        current, former = seen.current, seen.former
+                    correlator.lossy = lossy = facts.lossy
+                    reorder_s = facts.reorder_s
+                    if clock.time_s is not None and stamp_s < clock.time_s - ORDERLY_S and not lossy and facts.time_source == "line":
+                        # A source that claims to keep the order has gone back in time: what is missing may come yet.
+                        self._broken_at(box, clock.time_s, "order")
+                    stamp_mask, prefix_mask, body_at = prefix.stamp_mask, prefix.id_mask, prefix.body_at
+                    steady = False
             kept.sequence = sequence = kept.sequence + 1
             if not length:
                 fact = Fact("continuation" if "continuation" in facts.flags else "unrecognised")
@@ -223,7 +227,7 @@ class Pipeline(Holding):
             else:
                 fact = parse(text[length:])
             digest = blake2b(raw[body_at:], digest_size=DIGEST_BYTES).digest()
-            digests += digest
+            digests.append(digest)
             hashed = int.from_bytes(digest, "big")
             key = hashed ^ stamp_mask
             hashed ^= prefix_mask
@@ -274,7 +278,7 @@ class Pipeline(Holding):
             if leg is not None and leg.outcome == PENDING and not immediate and correlator.connection is not None:
                 self._hold(box, correlator.connection, prefix, line)
                 continue
-            leave((prefix, line, leg))
+            leaving.append((prefix, line, leg))
             if interleaved:
                 self._encode_lines()
         self.lines += index + 1

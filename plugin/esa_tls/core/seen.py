@@ -57,7 +57,7 @@ class Seen:
     """The window of one appliance.
 
     The hot path is inlined by the pipeline: `key in current or key in former` -> `repeat()`, else `current[key] = mark`; and
-    `digests += digest` for every line.
+    `digests.append(digest)` for every line.
     """
 
     __slots__ = ("counts", "current", "digests", "former", "generation", "group", "groups", "logs", "name", "runs", "sealed")
@@ -72,13 +72,13 @@ class Seen:
         self.group = 0
         self.groups: dict[int, list[int]] = {}
         self.runs: list[tuple[int, int, int]] = []
-        self.digests = bytearray()
+        self.digests: list[bytes] = []
         self.sealed: list[tuple[bytes, bytes]] = []
 
     def enter(self, stamp_s: int, log_number: int) -> tuple[int, list[bytes]]:
         """Lines of another prefix follow. Returns (mark for `current`, state keys that are no longer needed)."""
         dropped = self._turn() if len(self.current) >= WINDOW else []
-        self.runs.append((stamp_s, log_number, len(self.digests) // DIGEST_BYTES))
+        self.runs.append((stamp_s, log_number, len(self.digests)))
         while len(self.logs) <= log_number:
             self.logs.append(LogMarks())
         return log_number | self.logs[log_number].mark(stamp_s) << 16, dropped
@@ -120,7 +120,7 @@ class Seen:
     def _close_group(self) -> None:
         if self.digests:
             self.groups.setdefault(self.generation, []).append(self.group)
-            self.sealed.append((seen_key(self.name, self.generation, self.group), _encode((self.runs, bytes(self.digests)))))
+            self.sealed.append((seen_key(self.name, self.generation, self.group), _encode((self.runs, b"".join(self.digests)))))
             self.group += 1
             self.digests.clear()
         if self.runs:
