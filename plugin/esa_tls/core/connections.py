@@ -13,8 +13,16 @@ from typing import Any, Final, Protocol
 import msgspec
 from mypy_extensions import mypyc_attr
 
-PENDING, SUCCESS, FAILED, NONE, UNKNOWN = "pending", "success", "failed", "none", "unknown"
-LINE, ABSENCE, ABSENCE_LOSSY, GAP = "line", "absence", "absence_lossy", "gap"
+PENDING: Final = "pending"
+SUCCESS: Final = "success"
+FAILED: Final = "failed"
+NONE: Final = "none"
+UNKNOWN: Final = "unknown"
+
+LINE: Final = "line"
+ABSENCE: Final = "absence"
+ABSENCE_LOSSY: Final = "absence_lossy"
+GAP: Final = "gap"
 
 FEED_QUIET_S: Final = 600
 """How long before a connection's beginning the feed must have been unbroken for `absence`."""
@@ -149,7 +157,7 @@ def describe(
     sender_group: object = None,
     verified: bool | None = None,
 ) -> None:
-    """Fill identity facts of the leg; what is known stays. Values as facts have them: what is no text (no number for `port`) is left out."""
+    """Fill identity facts of the leg; what is known stays. Values are as facts have them; one of the wrong type is left out."""
     leg = _renew(connection)
     if isinstance(peer, str):
         leg.peer = intern(peer)

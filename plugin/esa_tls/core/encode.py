@@ -28,7 +28,11 @@ _json: Final = msgspec.json.Encoder().encode
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
-_PLAIN, _EMAIL, _FACTS, _TLS, _HAT = range(5)
+_PLAIN: Final = 0
+_EMAIL: Final = 1
+_FACTS: Final = 2
+_TLS: Final = 3
+_HAT: Final = 4
 """What there is to say of a line: nothing more, an address or the like, other facts, TLS, or a decision whose action depends on it."""
 
 _EMAIL_FACTS: Final = frozenset({"sender-accepted", "recipient-accepted", "message-received", "subject", "message-id"})
@@ -81,7 +85,7 @@ class JsonLines:
 
     def lines(self, leaving: Sequence[Leaving]) -> None:
         """Add `line` records."""
-        add = self.encoded.append
+        encoded = self.encoded
         created = created_piece = ""
         last: Prefix | None = None
         for prefix, line, leg in leaving:
@@ -126,7 +130,7 @@ class JsonLines:
             if line.flags or line.raw_base64 is not None:
                 before_own = f'}},"cisco_esa":{_json(own_of(prefix, line))[:-1].decode()}'
             # Encoded one by one: one letter that is not ASCII would make a joined text wide, and its encoding slow.
-            add(
+            encoded.append(
                 (
                     f"{head}{line.record_hash}{action_piece}{line.sequence}{created_piece}{_json(line.text).decode()}"
                     f"{before_own}{own}{mid_piece}{rids_piece}{facts_piece}}}{beside}}}\n"
@@ -199,16 +203,29 @@ def event_time(seconds: int) -> bytes:
     return b"\xd7\x00" + min(max(seconds, 0), 0xFFFFFFFF).to_bytes(4, "big") + b"\0\0\0\0"
 
 
-def _action_piece_forward(key: str) -> tuple[int, bytes]:
-    """(Which of the prefix's pieces goes before the id, what stands behind it): `event` has five keys or seven."""
+def _action_piece_forward(key: str) -> tuple[int, bytes, int]:
+    """(Which of the prefix's pieces goes before the id, what stands behind it, `_way`): `event` has five keys or seven."""
     pairs = {"action": "hat-decided" if key == "hat-denied" else key, **categories(key)}
-    return (0 if len(pairs) == 1 else 1), _map_body(pairs) + _pack("sequence")
+    return (0 if len(pairs) == 1 else 1), _map_body(pairs) + _pack("sequence"), _way(key)
 
 
-_SPECIAL: Final = TLS_ACTIONS | {"hat-decided"}
 _FORWARD_ACTIONS: Final = {key: _action_piece_forward(key) for key in ACTIONS}
-_CREATED, _ORIGINAL, _MID, _RIDS = _pack("created"), _pack("original"), _pack("mid"), _pack("rids")
+_CREATED: Final = _pack("created")
+_ORIGINAL: Final = _pack("original")
+_MID: Final = _pack("mid")
+_RIDS: Final = _pack("rids")
+_SIZE: Final = _pack("size_bytes")
 _RIDS_FORWARD: Final[dict[tuple[int, ...], bytes]] = {(rid,): _RIDS + _pack([rid]) for rid in range(64)}
+_EMAIL_KEY: Final = _pack("email")
+_EMAIL_END: Final = {end: _pack("email") + b"\x81" + _pack(end) + b"\x81" + _pack("address") + b"\x91" for end in ("from", "to")}
+
+
+def _email_forward(action: str, values: dict[str, Any]) -> bytes:
+    """What `records.facts_of` puts beside a line of `_EMAIL_FACTS`, one pair or none."""
+    if action in {"subject", "message-id"}:
+        return _EMAIL_KEY + _pack(values)
+    address = values.get("address")
+    return b"" if address is None else _EMAIL_END["to" if action == "recipient-accepted" else "from"] + _pack(address)
 
 
 class ForwardEntries:
@@ -224,58 +241,70 @@ class ForwardEntries:
 
     def lines(self, leaving: Sequence[Leaving]) -> None:
         """Add `line` records."""
-        add = self.encoded.append
+        encoded = self.encoded
         created, created_original = "", b""
-        for prefix, line, its_leg in leaving:
-            leg = its_leg
-            pieces = prefix.forward
-            if pieces is None:
-                pieces = prefix.forward = _prefix_forward(prefix)
-            entry, before_ids, beside_count, before_own, own_count, own = pieces
+        last: Prefix | None = None
+        for prefix, line, leg in leaving:
+            if prefix is not last:
+                last = prefix
+                pieces = prefix.forward
+                if pieces is None:
+                    pieces = prefix.forward = _prefix_forward(prefix)
+                entry, before_ids, prefix_beside_count, before_own, prefix_own_count, prefix_own = pieces
+            own_count, own, beside_count, beside = prefix_own_count, prefix_own, prefix_beside_count, b""
             if line.flags or line.raw_base64 is not None:
                 base = own_of(prefix, line)
                 own_count, own = len(base), _map_body(base)
             fact = line.fact
-            key = fact.action
-            beside = b""
-            if key in _SPECIAL:
-                if key == "hat-decided":
-                    key = action_key(fact)
-                elif leg is not None:
-                    leg_own, leg_beside = triple(prefix.appliance, leg)
-                    own_count += len(leg_own)
-                    own += _map_body(leg_own)
-                    beside_count += len(leg_beside)
-                    beside = _map_body(leg_beside)
-                    leg = None
-            leg_piece = b""
-            if leg is not None:
+            which, action_piece, way = _FORWARD_ACTIONS[fact.action]
+            leg_piece = mid_piece = rids_piece = facts_piece = b""
+            if leg is None:
+                pass
+            elif way == _TLS:
+                leg_own, leg_beside = triple(prefix.appliance, leg)
+                own_count += len(leg_own)
+                leg_piece = _map_body(leg_own)
+                beside_count += len(leg_beside)
+                beside = _map_body(leg_beside)
+            else:
                 fragment = leg.forward
                 if fragment is None:
                     own_leg = triple_on_line(prefix.appliance, leg)
                     fragment = leg.forward = len(own_leg), _map_body(own_leg)
                 count, leg_piece = fragment
                 own_count += count
-            if fact.mid is not None:
+            mid = fact.mid
+            if mid is not None:
                 own_count += 1
-                leg_piece += _MID + _pack(fact.mid)
-            if fact.rids:
+                mid_piece = _MID + _pack(mid)
+            rids = fact.rids
+            if rids:
                 own_count += 1
-                leg_piece += _RIDS_FORWARD.get(fact.rids) or _RIDS + _pack(fact.rids[:100])
-            if fact.values and key not in NO_FIELDS and (facts := facts_of(fact)) is not None:
-                facts_own, facts_beside = facts
-                if facts_own:
-                    own_count += len(facts_own)
-                    leg_piece += _map_body(facts_own)
-                if facts_beside:
-                    beside_count += len(facts_beside)
-                    beside += _map_body(facts_beside)
+                rids_piece = _RIDS_FORWARD.get(rids) or _RIDS + _pack(rids[:100])
+            if way:
+                if way == _HAT:
+                    which, action_piece, _ = _FORWARD_ACTIONS[action_key(fact)]
+                if (values := fact.values) is not None:
+                    if way == _EMAIL:
+                        if (size_bytes := values.get("size_bytes")) is not None:
+                            own_count += 1
+                            facts_piece = _SIZE + _pack(size_bytes)
+                        if email := _email_forward(fact.action, values):
+                            beside_count += 1
+                            beside = email
+                    elif (facts := facts_of(fact)) is not None:
+                        facts_own, facts_beside = facts
+                        if facts_own:
+                            own_count += len(facts_own)
+                            facts_piece = _map_body(facts_own)
+                        if facts_beside:
+                            beside_count += len(facts_beside)
+                            beside += _map_body(facts_beside)
             if line.created is not created:
                 # The pairs between sequence and text: the same for all lines of a batch.
                 created = line.created
                 created_original = _CREATED + _pack(created) + _ORIGINAL
-            which, action_piece = _FORWARD_ACTIONS[key]
-            add(
+            encoded.append(
                 b"".join(
                     (
                         entry,
@@ -290,6 +319,9 @@ class ForwardEntries:
                         _MAP_HEADERS[own_count],
                         own,
                         leg_piece,
+                        mid_piece,
+                        rids_piece,
+                        facts_piece,
                         beside,
                     )
                 )

@@ -7,8 +7,14 @@ from typing import Final
 
 from esa_tls.core.messages import Message, Recipient
 
-ENCRYPTED, EXPOSED, BLOCKED, PARTIAL = "encrypted", "exposed", "blocked", "partial"
-UNDELIVERED, CONTINUED, UNKNOWN, MOVED = "undelivered", "continued", "unknown", "moved"
+ENCRYPTED: Final = "encrypted"
+EXPOSED: Final = "exposed"
+BLOCKED: Final = "blocked"
+PARTIAL: Final = "partial"
+UNDELIVERED: Final = "undelivered"
+CONTINUED: Final = "continued"
+UNKNOWN: Final = "unknown"
+MOVED: Final = "moved"
 
 _ORDER: Final = (EXPOSED, UNKNOWN, BLOCKED, ENCRYPTED, UNDELIVERED)
 

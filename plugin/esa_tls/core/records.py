@@ -127,7 +127,8 @@ ACTIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 """`event.action` of lines -> ECS category and types. The summaries' actions are in the functions below."""
 
-INBOUND, OUTBOUND = "inbound", "outbound"
+INBOUND: Final = "inbound"
+OUTBOUND: Final = "outbound"
 
 
 @lru_cache(maxsize=65536)

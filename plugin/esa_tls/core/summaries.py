@@ -10,7 +10,10 @@ from esa_tls.core.connections import FAILED, SUCCESS, Connection
 from esa_tls.core.messages import Attempt, Message
 from esa_tls.core.records import MAX_LIST, connection_id, domain_of, end_of, is_ip, iso, peer_of, tls_of, triple
 
-_NETWORK, _EMAIL, _END, _INFO = ("network",), ("email",), ("connection", "end"), ("info",)
+_NETWORK: Final = ("network",)
+_EMAIL: Final = ("email",)
+_END: Final = ("connection", "end")
+_INFO: Final = ("info",)
 
 
 def _frame(
