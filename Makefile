@@ -4,21 +4,32 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check peers bench fuzz proto rules man dist nightly docs lock lock-upgrade clean dashboards
+.PHONY: setup interpreted run test check peers bench fuzz proto rules man dist nightly docs lock lock-upgrade clean dashboards
 
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "esa-tls needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup: installing from requirements.lock into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# The core, compiled ahead of time where there is a C compiler; anew whenever its sources change.
+$(READY): $(INSTALLED) tools/compile_core.py $(wildcard plugin/esa_tls/core/*.py)
+	@$(BIN)/python tools/compile_core.py --if-possible
+	@touch $@
+
+# The core as it is written, until the next `make setup`; for work on it.
+interpreted: $(INSTALLED)
+	@$(BIN)/python tools/compile_core.py --remove
+	@rm -f $(READY)
 
 run: setup
 	@$(BIN)/esa-tls demo tests/corpus/*.log
@@ -37,7 +48,9 @@ docs: setup
 peers: setup
 	@$(BIN)/python -m tests.peers.building
 
+# The core's own tests twice: as it is written, then, with all others, as it is compiled.
 test: check docs peers
+	ESA_TLS_CORE=interpreted $(BIN)/pytest -n 2 --dist loadfile -q tests/unit/core tests/golden tests/property
 	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: setup

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 import click
 from click import shell_completion
 
-from esa_tls import __version__
+from esa_tls import __version__, core_kind
 from esa_tls.errors import ConfigError, EsaTlsError, TransientError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.version_option(__version__, message=f"%(prog)s %(version)s (core: {core_kind()})")
 def cli() -> None:
     """Join the mail log lines of Cisco ESA appliances: which mail went under TLS, which in clear, and why that is believed."""
 

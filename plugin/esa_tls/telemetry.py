@@ -321,7 +321,13 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         API_DROPPED, COUNTER, "{record}", (), "Records left out of such a call because its client was too slow; sinks are not concerned."
     ),
-    Metric(BUILD, GAUGE, "{build}", ("version",), "Always 1; the label says which version runs."),
+    Metric(
+        BUILD,
+        GAUGE,
+        "{build}",
+        ("version", "core"),
+        "Always 1; says which version runs, with a `compiled` or `interpreted` core.",
+    ),
     Metric(PROCESS_UPTIME, GAUGE, "s", (), "Seconds since the process began to count."),
     Metric(PROCESS_CPU_TIME, COUNTER, "s", ("cpu_mode",), "Processor time used, user and system."),
     Metric(PROCESS_MEMORY_USAGE, GAUGE, "By", (), "Resident memory of the process (where the system tells it)."),
@@ -503,10 +509,10 @@ class Counters:
         self._histograms.append((name, histogram))
 
 
-def watch_process(counters: Counters, *, version: str) -> None:
-    """Let `counters` tell version, uptime, processor time and memory of this process."""
+def watch_process(counters: Counters, *, version: str, core: str) -> None:
+    """Let `counters` tell version, kind of core (`compiled` or `interpreted`), uptime, processor time and memory of this process."""
     started_s = time.monotonic()
-    counters.gauge(BUILD, lambda: 1, version=version)
+    counters.gauge(BUILD, lambda: 1, version=version, core=core)
     counters.gauge(PROCESS_UPTIME, lambda: time.monotonic() - started_s)
     counters.gauge(PROCESS_CPU_TIME, lambda: os.times().user, cpu_mode="user")
     counters.gauge(PROCESS_CPU_TIME, lambda: os.times().system, cpu_mode="system")

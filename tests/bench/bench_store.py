@@ -31,7 +31,7 @@ from typing import Any
 import msgspec
 
 from esa_tls.core.batch import Batch, Origin, Row, Run
-from esa_tls.core.encode_store import decode_line_rows
+from esa_tls.core.line_row import decode_line_rows
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate

@@ -61,6 +61,26 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     assert any(name.endswith("share/man/man1/esa-tls.1") for name in names)
 
 
+def test_the_wheel_is_one_for_this_python_as_its_core_is_compiled(dist: Path) -> None:
+    """With a C compiler, the wheel has the extensions and a tag that says so."""
+    [wheel] = dist.glob("*.whl")
+    assert not wheel.name.endswith("-none-any.whl")
+    assert any(name.startswith("esa_tls/core/compiled__mypyc.") for name in zipfile.ZipFile(wheel).namelist())
+
+
+def test_without_a_compiler_the_wheel_is_pure(tmp_path: Path, dist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same sdist gives a wheel for any Python 3.11 and later where nothing can be compiled; its core is interpreted."""
+    monkeypatch.setenv("ESA_TLS_COMPILE", "0")
+    [sdist] = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [source] = tmp_path.iterdir()
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "pure", source, cwd=tmp_path)
+    [wheel] = (tmp_path / "pure").glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+
+
 def test_the_sdist_is_enough_to_test(dist: Path) -> None:
     """Tests, tools, docs and locks are in it; nothing built, nothing of this machine."""
     [sdist] = dist.glob("*.tar.gz")
@@ -76,7 +96,7 @@ def test_it_works_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
     log.write_bytes(b"".join(line + b"\n" for line in simulated(messages=50)))
     program = installed / "esa-tls"
-    assert run(program, "--version", cwd=tmp_path) == f"esa-tls {package.__version__}\n"
+    assert run(program, "--version", cwd=tmp_path) == f"esa-tls {package.__version__} (core: compiled)\n"
     scanned = run(program, "scan", "--records", "message", log, cwd=tmp_path)
     assert scanned.count("\n") >= 50
     run(program, "report", log, "--html", "report.html", cwd=tmp_path)

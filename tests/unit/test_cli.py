@@ -10,7 +10,7 @@ import click
 import pytest
 import yaml
 
-from esa_tls import __version__, cli, config
+from esa_tls import __version__, cli, config, core_kind
 from esa_tls.errors import ConfigError, JournalLocked
 from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.journal_format import DeadLetter
@@ -37,7 +37,7 @@ def commands(group: click.Group = cli.cli, prefix: str = "") -> list[tuple[str, 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` names program and version, and is no failure."""
     assert called("--version") == 0
-    assert capsys.readouterr().out == f"esa-tls {__version__}\n"
+    assert capsys.readouterr().out == f"esa-tls {__version__} (core: {core_kind()})\n"
 
 
 def test_the_commands_of_the_contract_are_there() -> None:

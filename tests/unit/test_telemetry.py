@@ -234,10 +234,10 @@ def test_a_later_collection_sees_later_counts() -> None:
 def test_the_process_is_watched() -> None:
     """Version, uptime, processor time and memory of this process are on the page."""
     counters = Counters()
-    watch_process(counters, version="9.9")
+    watch_process(counters, version="9.9", core="compiled")
 
     page = parsed(counters)
-    assert page[("esa_tls_build", (("version", "9.9"),))] == 1
+    assert page[("esa_tls_build", (("core", "compiled"), ("version", "9.9")))] == 1
     assert page[("esa_tls_process_uptime_seconds", ())] >= 0
     assert page[("esa_tls_process_memory_usage_bytes", ())] > 1_000_000
     assert ("esa_tls_process_cpu_time_seconds_total", (("cpu_mode", "user"),)) in page

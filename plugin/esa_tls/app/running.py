@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 from opentelemetry.trace import Tracer
 
-from esa_tls import __version__, telemetry
+from esa_tls import __version__, core_kind, telemetry
 from esa_tls.app.delivery import Delivery, encodings_of
 from esa_tls.app.service import make_api, make_web, watch_core
 from esa_tls.app.sinks import make_sink
@@ -134,7 +134,7 @@ async def serve(
 ) -> None:
     """`run` inside a running event loop. Signal handlers are set only when this is the main thread and no `stop` is given."""
     counters = Counters()
-    telemetry.watch_process(counters, version=__version__)
+    telemetry.watch_process(counters, version=__version__, core=core_kind())
     counters.gauge(telemetry.JOURNAL_LIMIT, lambda: config.journal.max_bytes, pipeline="0")
     with (
         telling(config.telemetry, counters, version=__version__) as tracer,

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections import deque
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Connection
 from esa_tls.core.correlate import Correlator
 from esa_tls.core.order import Waiting
-from esa_tls.core.prefix import Prefix, PrefixFacts
+from esa_tls.core.prefix import Prefix
+from esa_tls.core.prefix_facts import PrefixFacts, Tail
 from esa_tls.core.seen import Seen
-
-
-class Tail(msgspec.Struct, array_like=True):
-    """What is kept of a stream for the lines that follow: the last prefix, and whether its lines carry times."""
-
-    facts: PrefixFacts | None = None
-    timed: bool = False
 
 
 class Box:

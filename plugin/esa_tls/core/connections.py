@@ -134,7 +134,9 @@ class Connection:
     """When the feed had last been broken when a line of the connection last came."""
     dirty: bool = False
 
-    def __init__(self, leg: Leg, first_s: int, last_s: int, lossy: bool = False, first_sequence: int = 0, last_sequence: int = 0) -> None:
+    def __init__(
+        self, leg: Leg, first_s: int, last_s: int, *, lossy: bool = False, first_sequence: int = 0, last_sequence: int = 0
+    ) -> None:
         self.leg = leg
         self.first_s = first_s
         self.last_s = last_s

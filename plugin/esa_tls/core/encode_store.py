@@ -14,33 +14,8 @@ import msgspec
 
 from esa_tls.core.line_record import Leaving
 
-__all__ = ["LineRow", "StoreRows", "decode_line_rows"]
-
 _json: Final = msgspec.json.Encoder().encode
 _pack: Final = msgspec.msgpack.Encoder().encode
-
-
-class LineRow(msgspec.Struct, array_like=True, gc=False):
-    """A line as the store gets it. `sort`: `I` or `D` with the connection's `number`, or "". Times are seconds since 1970."""
-
-    appliance: str
-    epoch: int
-    time_s: int
-    sequence: int
-    action: str
-    sort: str
-    number: int
-    mid: int | None
-    flags: tuple[str, ...]
-    text: str
-
-
-_decode: Final = msgspec.msgpack.Decoder(list[LineRow]).decode
-
-
-def decode_line_rows(body: bytes) -> list[LineRow]:
-    """The lines of a segment. Raises msgspec.MsgspecError for bytes that are none."""
-    return _decode(body)
 
 
 class StoreRows:

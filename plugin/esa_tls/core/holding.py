@@ -11,7 +11,8 @@ from esa_tls.core.connections import PENDING, Connection, Leg
 from esa_tls.core.correlate import Correlator
 from esa_tls.core.line_record import Hold, Line
 from esa_tls.core.order import Waiting, place, rank
-from esa_tls.core.prefix import Prefix, PrefixFacts
+from esa_tls.core.prefix import Prefix
+from esa_tls.core.prefix_facts import PrefixFacts
 from esa_tls.core.state import waiting_key
 
 MAX_USED: Final = 64
@@ -35,7 +36,7 @@ class Holding(Breaking):
         if self.settings.emit_immediately and not left:
             self._put_early(box, prefix, line)
             left = True
-        box.waiting[line.sequence] = Waiting(line, facts, time_s, rank(line.fact), again, left)
+        box.waiting[line.sequence] = Waiting(line, facts, time_s, rank(line.fact), again=again, left=left)
         box.state.lag_s = facts.reorder_s + 1
         clock_s = box.state.clock.time_s
         if clock_s is not None and time_s + facts.reorder_s < clock_s:

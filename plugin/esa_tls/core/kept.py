@@ -15,7 +15,7 @@ from esa_tls.core.facts import Fact
 from esa_tls.core.line_record import Hold, Line
 from esa_tls.core.messages import Attempt, Message, Recipient
 from esa_tls.core.order import Waiting
-from esa_tls.core.prefix import PrefixFacts
+from esa_tls.core.prefix_facts import PrefixFacts
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -228,13 +228,13 @@ def decode_message(value: bytes) -> Message:
 def decode_waiting(value: bytes) -> Waiting:
     """A line in the reorder window from its value. Raises as `decode_connection` does."""
     line, prefix, stamp_s, rank, again, left = _decode(value)
-    return Waiting(_line_of(line), msgspec.convert(prefix, PrefixFacts), stamp_s, rank, again, left)
+    return Waiting(_line_of(line), msgspec.convert(prefix, PrefixFacts), stamp_s, rank, again=again, left=left)
 
 
 def hold_of(fields: list[Any]) -> Hold:
     """A held line from its fields."""
     line, prefix, epoch, again, left = fields
-    return Hold(_line_of(line), msgspec.convert(prefix, PrefixFacts), epoch, again, left)
+    return Hold(_line_of(line), msgspec.convert(prefix, PrefixFacts), epoch, again=again, left=left)
 
 
 def _line_of(fields: list[Any]) -> Line:

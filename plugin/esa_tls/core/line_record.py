@@ -11,7 +11,8 @@ from mypy_extensions import mypyc_attr
 
 from esa_tls.core.connections import Leg
 from esa_tls.core.facts import Fact
-from esa_tls.core.prefix import Prefix, PrefixFacts
+from esa_tls.core.prefix import Prefix
+from esa_tls.core.prefix_facts import PrefixFacts
 from esa_tls.core.records import ACTIONS, TLS_ACTIONS, facts_of, triple, triple_on_line
 
 
@@ -45,7 +46,7 @@ class Hold:
     Of a candidate: `again`: the line was seen before and changes nothing; `left`: its record could not wait and has left.
     """
 
-    def __init__(self, line: Line, prefix: PrefixFacts, epoch: int, again: bool = False, left: bool = False) -> None:
+    def __init__(self, line: Line, prefix: PrefixFacts, epoch: int, *, again: bool = False, left: bool = False) -> None:
         self.line = line
         self.prefix = prefix
         self.epoch = epoch

@@ -69,7 +69,7 @@ class Attempt:
     sequence: int = 0
 
     def __init__(
-        self, ordinal: int, dcid: int | None, rids: list[int], first_s: int, last_s: int, leg: Leg | None = None, start_seen: bool = False
+        self, ordinal: int, dcid: int | None, rids: list[int], first_s: int, last_s: int, leg: Leg | None, *, start_seen: bool = False
     ) -> None:
         self.ordinal = ordinal
         self.dcid = dcid
@@ -179,7 +179,7 @@ def last_attempt(message: Message, rids: tuple[int, ...] | None) -> Attempt | No
 def add_attempt(message: Message, dcid: int | None, rids: list[int], stamp_s: int, *, leg: Leg | None, start_seen: bool) -> Attempt:
     """Begin an attempt; its ordinal counts the attempts of the message that were seen."""
     message.attempt_count += 1
-    attempt = Attempt(message.attempt_count, dcid, rids, stamp_s, stamp_s, leg, start_seen)
+    attempt = Attempt(message.attempt_count, dcid, rids, stamp_s, stamp_s, leg, start_seen=start_seen)
     message.attempts = (*message.attempts, attempt)
     for rid in rids:
         known = recipient(message, rid)

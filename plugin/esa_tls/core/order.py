@@ -13,7 +13,7 @@ from mypy_extensions import mypyc_attr
 
 from esa_tls.core.facts import Fact
 from esa_tls.core.line_record import Line
-from esa_tls.core.prefix import PrefixFacts
+from esa_tls.core.prefix_facts import PrefixFacts
 
 _ORDER: Final[tuple[tuple[str, ...], ...]] = (
     ("log-began", "version", "utc-offset", "system-started"),
@@ -69,7 +69,7 @@ _CHILDREN: Final = _RANKS["message-split"]
 class Waiting:
     """A line in the reorder window. `again`: it was seen before and changes nothing; `left`: its record has left already."""
 
-    def __init__(self, line: Line, prefix: PrefixFacts, stamp_s: int, rank: int, again: bool = False, left: bool = False) -> None:
+    def __init__(self, line: Line, prefix: PrefixFacts, stamp_s: int, rank: int, *, again: bool = False, left: bool = False) -> None:
         self.line = line
         self.prefix = prefix
         self.stamp_s = stamp_s

@@ -23,7 +23,7 @@ import msgspec
 
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.batch import Batch, Origin, Row, Run, Sealed
-from esa_tls.core.box import Box, Stream, Tail
+from esa_tls.core.box import Box, Stream
 from esa_tls.core.clock import Verdict
 from esa_tls.core.connections import PENDING
 from esa_tls.core.correlate import Correlator
@@ -37,6 +37,7 @@ from esa_tls.core.kept import decode_waiting, encode_waiting, hold_of, kept_hold
 from esa_tls.core.line_record import Hold, Leaving, Line
 from esa_tls.core.messages import Message
 from esa_tls.core.prefix import Prefix
+from esa_tls.core.prefix_facts import Tail
 from esa_tls.core.seen import Seen
 from esa_tls.core.state import State, appliance_key, waiting_key, waiting_prefix
 
@@ -325,7 +326,7 @@ class Pipeline(Holding):
 
     def _candidate(self, box: Box, prefix: Prefix, line: Line, *, again: bool) -> None:
         """A line stamped far ahead of the clock: the next line decides when it was, and only then it has its effect."""
-        box.state.candidate, box.candidate_s = Hold(line, prefix.facts, prefix.epoch, again), self.now_s
+        box.state.candidate, box.candidate_s = Hold(line, prefix.facts, prefix.epoch, again=again), self.now_s
         if self.settings.emit_immediately:
             self._candidate_leaves(box)
 

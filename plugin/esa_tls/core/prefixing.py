@@ -10,11 +10,12 @@ import msgspec
 
 from esa_tls.core.appliance import Appliance
 from esa_tls.core.batch import Origin
-from esa_tls.core.box import Box, Stream, Tail
+from esa_tls.core.box import Box, Stream
 from esa_tls.core.clock import resolve
 from esa_tls.core.ids import DIGEST_BYTES
 from esa_tls.core.line import Framing, frame
-from esa_tls.core.prefix import Prefix, PrefixFacts, id_mask
+from esa_tls.core.prefix import Prefix, id_mask
+from esa_tls.core.prefix_facts import PrefixFacts, Tail
 from esa_tls.core.state import State, stream_key
 
 if TYPE_CHECKING:

@@ -24,13 +24,12 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(tuple[list[tuple[int, int, int]], bytes]).decode
 
 
-class LogMarks(msgspec.Struct, array_like=True):
+class LogMarks:
     """The stamps of one log name: the two newest, and the older one that is being sent again (`run` counts such stretches)."""
 
-    newest_s: int = -1
-    second_s: int = -1
-    old_s: int = -1
-    run: int = 0
+    def __init__(self) -> None:
+        self.newest_s = self.second_s = self.old_s = -1
+        self.run = 0
 
     def mark(self, stamp_s: int) -> int:
         """0 for one of the two newest stamps, else the number of the stretch: identical lines are counted per mark."""

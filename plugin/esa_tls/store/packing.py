@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import zstandard
 
-from esa_tls.core.encode_store import LineRow
+from esa_tls.core.line_row import LineRow
 from esa_tls.store.answers import StoryLine
 from esa_tls.store.terms import entry_term, key_of
 

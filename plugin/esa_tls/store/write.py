@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from esa_tls.core.batch import Row
-from esa_tls.core.encode_store import LineRow, decode_line_rows
+from esa_tls.core.line_row import LineRow, decode_line_rows
 from esa_tls.store import parts
 from esa_tls.store.columns import Columns, columns_of
 from esa_tls.store.packing import MAX_BLOCK_LINES, Packer, pack_block

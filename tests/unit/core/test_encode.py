@@ -10,13 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.core.driver import T0, Driver, at, check, decoded, forward_entries
 
+from esa_tls.core.appliance import Appliance
 from esa_tls.core.connections import Leg
 from esa_tls.core.encode import encoder
 from esa_tls.core.facts import Fact
 from esa_tls.core.grammar import parse
 from esa_tls.core.line_record import Line, line_dict
-from esa_tls.core.prefix import Prefix, PrefixFacts
+from esa_tls.core.pipeline import CoreSettings, Pipeline
+from esa_tls.core.prefix import Prefix
+from esa_tls.core.prefix_facts import PrefixFacts
+from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate
+
+BOX = Pipeline(CoreSettings(), DictState())._box(Appliance("esa1"))
 
 BODIES = [
     line.decode("utf-8", "replace")[31:] for _, line in simulate(SimulationSettings(seed=4, messages=150, hostile=0.5, unknown_lines=0.1))
@@ -86,14 +92,14 @@ def test_splices_equal_the_reference(
 ) -> None:
     """Simulated lines and hostile text, with any prefix and leg, cached pieces used again: equal to `line_dict`, and in the field table."""
     encoders = {name: encoder(name) for name in ("json", "forward")}
-    prefix = Prefix(facts, None, epoch=epoch)
+    prefix = Prefix(facts, BOX, epoch=epoch)
     expected: list[dict[str, Any]] = []
     for n, (text, flags, raw, which) in enumerate(lines):
         leg = legs[which % len(legs)]
         line = Line(
             text, parse(text), f"{n:018x}", n, "2025-11-24T00:00:00Z", flags, base64.b64encode(text.encode()).decode() if raw else None
         )
-        expected.append(line_dict(Prefix(facts, None, epoch=epoch), line, leg))
+        expected.append(line_dict(Prefix(facts, BOX, epoch=epoch), line, leg))
         for each in encoders.values():
             each.lines([(prefix, line, leg)])
     reference = [msgspec.json.decode(msgspec.json.encode(record)) for record in expected]
@@ -112,7 +118,7 @@ def test_taking_twice_gives_nothing_the_second_time() -> None:
     for name in ("json", "forward"):
         each = encoder(name)
         line = Line("x", Fact("unrecognised"), "0" * 18, 1, "2025-11-24T00:00:00Z")
-        each.lines([(Prefix(PrefixFacts("esa1", T0), None, epoch=0), line, None)])
+        each.lines([(Prefix(PrefixFacts("esa1", T0), BOX, epoch=0), line, None)])
         each.summary("message", {"a": 1}, T0)
         assert [cls for cls, _ in each.take()] == ["line", "summary"]
         assert each.take() == []
