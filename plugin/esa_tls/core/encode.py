@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
 from esa_tls.core.connections import Leg
 from esa_tls.core.encode_otlp import OtlpRecords
@@ -70,8 +71,9 @@ def _email_facts_json(action: str, values: dict[str, Any]) -> tuple[str, str]:
 _RIDS_JSON: Final[dict[tuple[int, ...], str]] = {(rid,): f',"rids":[{rid}]' for rid in range(64)}
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class JsonLines:
-    """Records as JSON objects, one a line."""
+    """Records as JSON objects, one a line. The offline tools have encoders of their own that are made of this one."""
 
     name = "json"
     interleaved = False
