@@ -57,7 +57,14 @@ def paths(record: dict[str, Any], before: str = "") -> Iterator[str]:
 def ids_of(fact: Fact) -> str:
     """The ids of a fact as the page writes them."""
     values = fact.values or {}
-    numbers = {"ICID": fact.icid, "DCID": fact.dcid, "MID": fact.mid, "RID": None, "RCID": values.get("rcid"), "parent": values.get("parent")}
+    numbers = {
+        "ICID": fact.icid,
+        "DCID": fact.dcid,
+        "MID": fact.mid,
+        "RID": None,
+        "RCID": values.get("rcid"),
+        "parent": values.get("parent"),
+    }
     said = {name: str(number) for name, number in numbers.items() if number is not None}
     if fact.rids is not None:
         said["RID"] = " ".join(map(str, fact.rids))
