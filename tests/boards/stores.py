@@ -84,7 +84,7 @@ def opensearch_groups(counts: Counts, answer: Mapping[str, Any]) -> Groups:
 
 # -- VictoriaLogs, in Loki's stead -----------------------------------------------------------------------------------------------
 def fill_victoria_logs(store: VictoriaLogs, world: World) -> None:
-    """All records, by Loki's push protocol: labels and structured metadata as records.md says."""
+    """All records, by Loki's push protocol: labels and structured metadata as docs/loki.md says."""
     streams: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for record in world.flat:
         second = int(datetime.fromisoformat(record["@timestamp"]).timestamp())

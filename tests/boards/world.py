@@ -3,8 +3,8 @@
 Simulated mail of two appliances in three stretches (40 days, ten days and one day before `NOW`), read by `scan`; beside it the log of a
 third appliance, written here, with failures that the simulator does not make. `NOW` is fixed: nothing depends on the day of the test.
 
-Each summary record is paired with the truth that the simulator tells of it. Where design.md leaves a field open, the truth has no value for
-it and `Pair.said` takes the record's; it is checked elsewhere (`tests/property`) that all else is equal.
+Each summary record is paired with the truth that the simulator tells of it. Where docs/correlation.md leaves a field open, the truth has
+no value for it and `Pair.said` takes the record's; it is checked elsewhere (`tests/property`) that all else is equal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Forward receiver for tests, written with msgpack from wire-contracts.md section 1: acknowledges, or misbehaves on demand."""
+"""A Forward receiver for tests, written with msgpack from docs/wires.md 1: acknowledges, or misbehaves on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Loki for tests, as its documentation and wire-contracts.md 4.1 to 4.4 describe it: it takes pushes, stores, and refuses in words.
+"""A Loki for tests, as its documentation and docs/wires.md 4.1 and 4.2 describe it: it takes pushes, stores, and refuses in words.
 
 Requests are read by the protobuf runtime on a schema written here, and by the json module: nothing of ours reads what ours wrote.
 """

@@ -1,4 +1,4 @@
-"""A Forward client for tests, written with msgpack and plain sockets from wire-contracts.md section 1: it shares nothing with ours.
+"""A Forward client for tests, written with msgpack and plain sockets from docs/wires.md 1: it shares nothing with ours.
 
 One frame on its way at a time; what was not acknowledged is sent again, with the same bytes, until it is.
 """

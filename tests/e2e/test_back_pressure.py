@@ -4,7 +4,7 @@ Forward and syslog: nothing is read any more, so the sender's TCP window closes.
 HTTP: 503 with Retry-After. `Enrich`: no acknowledgement, and flow control stops the client. When the sink comes everything arrives.
 """
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md)
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ LINES = 3_000_000 if NIGHTLY else 150_000
 GROWTH_BYTES = 24 << 20
 
 ENTRY_BYTES = 1_024
-"""What an open entry may cost: the bar of the product contract."""
+"""What an open entry may cost."""
 
 
 @pytest.mark.timeout(0 if NIGHTLY else 180)

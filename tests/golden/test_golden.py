@@ -42,7 +42,7 @@ def test_every_log_has_its_line_in_the_readme() -> None:
 
 
 def test_the_source_documents_four_samples() -> None:
-    """The telling fields of records.md, all of them, for the samples that the project started from."""
+    """The fields that tell the outcome, all of them, for the samples that the project started from."""
     found = [record for record in read(FOLDER / "cisco-technote-118500-seed.log") if record["cisco_esa"]["record"] != "line"]
     told: list[Record] = [
         {

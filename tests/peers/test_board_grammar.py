@@ -73,7 +73,7 @@ NOT_IN_LOKI = {"host.name", "@timestamp", "event.created", "event.original", "ci
 
 
 def in_loki(path: str) -> str:
-    """The name under which records.md has a field in Loki."""
+    """The name under which a field of docs/records.md is in Loki."""
     return LABELS.get(path, path.replace(".", "_").replace("@", "_"))
 
 

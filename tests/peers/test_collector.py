@@ -1,6 +1,6 @@
-"""A real OpenTelemetry Collector on both sides of us, by OTLP, Forward and its syslog receiver (wire-contracts.md 2.7)."""
+"""A real OpenTelemetry Collector on both sides of us, by OTLP, Forward and its syslog receiver (docs/wires.md 2.6)."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 2.7)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 2.6)
 
 from __future__ import annotations
 

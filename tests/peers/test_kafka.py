@@ -1,6 +1,6 @@
-"""A real Kafka broker behind the kafka sink: K1 to K4 of wire-contracts.md 5.4, TLS and SASL, and what happened against what is there."""
+"""A real Kafka broker behind the kafka sink: K1 to K4 of docs/wires.md 5.2, TLS and SASL, and what happened against what is there."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 5.4)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 5.2)
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ lost or altered on the way; not that Loki takes them, for it is looser: no limit
 so what came twice is there twice, and it is ended by SIGTERM, since what it answered for in the last seconds does not outlive a kill.
 """
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 4.5)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 4.3)
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def ids_in(store: VictoriaLogs) -> Counter[str]:
 
 # -- what arrives ----------------------------------------------------------------------------------------------------------------
 def test_L1_the_vector_arrives(victoria_logs: VictoriaLogs) -> None:
-    """The bytes of wire-contracts.md 4.1: 204, and the entry is there with time, line, label and metadata."""
+    """The bytes of docs/wires.md 4.1: 204, and the entry is there with time, line, label and metadata."""
     body = snappy(bytes.fromhex(VECTOR))
     assert victoria_logs.request("POST", PUSH, body, {"Content-Type": "application/x-protobuf"}).status == 204
     [row] = victoria_logs.query("*")

@@ -1,9 +1,9 @@
-"""The bulk sink against a real OpenSearch: rows E1 to E4, E6, E7 and E9 of wire-contracts.md 3.6, and answers under load.
+"""The bulk sink against a real OpenSearch: rows E1 to E4, E6, E7 and E9 of docs/wires.md 3.5, and answers under load.
 
 Elasticsearch itself cannot be had here: what only it answers is tested from its documentation in `tests/unit/`.
 """
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 3.6)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 3.5)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Syslog in, from programs that real sites have: rsyslog, syslog-ng and logger(1) (wire-contracts.md 6.7 row S10)."""
+"""Syslog in, from programs that real sites have: rsyslog, syslog-ng and logger(1) (docs/wires.md 6.6 row S10)."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 6.7)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 6.6)
 
 from __future__ import annotations
 

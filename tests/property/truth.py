@@ -1,7 +1,8 @@
 """Compares what comes out of the core with the simulator's truth.
 
 `differences` demands everything the truth says; `falsehoods` only that nothing said for certain is false (lines were lost or came late).
-Fields that design.md leaves open are named by the truth itself (`open`), and so are records it neither asks for nor forbids (`optional`).
+Fields that docs/correlation.md leaves open are named by the truth itself (`open`), and so are records it neither asks for nor forbids
+(`optional`).
 In the calm stretch after a reset of ids (`reset_zone`) only raw ids are compared.
 """
 

@@ -40,8 +40,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"esa-tls {__version__} (core: {core_kind()})\n"
 
 
-def test_the_commands_of_the_contract_are_there() -> None:
-    """Every command of this step exists, under the name that the contract gives it."""
+def test_the_commands_are_there() -> None:
+    """Every command exists, under the name that the manual gives it."""
     assert {name for name, _ in commands()} == {
         "run",
         "scan",

@@ -50,8 +50,8 @@ def test_defaults_pass_their_own_checks() -> None:
     assert Config() == parse(msgspec.yaml.encode(msgspec.to_builtins(Config(), enc_hook=str)), file="f")
 
 
-def test_the_shape_of_the_contract(tmp_path: Path) -> None:
-    """The example of the product contract loads, as far as its types exist."""
+def test_the_shape_of_a_configuration(tmp_path: Path) -> None:
+    """A configuration that writes the defaults out, with sinks of the two simplest types, loads."""
     path = tmp_path / "esa-tls.yaml"
     path.write_text(
         """

@@ -1,4 +1,4 @@
-"""Records as nested dicts (records.md) and as typed messages (`proto/esa_tls/v1/records.proto`), both ways.
+"""Records as nested dicts (docs/records.md) and as typed messages (`proto/esa_tls/v1/records.proto`), both ways.
 
 `PLACES` says, per message type, where each of its fields stands in the dict, as a dotted path below the place of the message itself. All
 else follows from the schema: enums are its words in capitals, times and durations its well-known types, bytes base64.

@@ -40,7 +40,7 @@ _ORIGINS: Final = 64
 
 
 class Intake(Protocol):
-    """What this source needs of the durable step (design.md section 6)."""
+    """What this source needs of the durable step (docs/correlation.md 6)."""
 
     def open_session(self, peer: str) -> int:
         """Announce a sender's session; the number goes into its batches."""

@@ -1,4 +1,4 @@
-"""Committed rows read back as nested records (records.md), from whichever encoding the sinks have made the core write.
+"""Committed rows read back as nested records (docs/records.md), from whichever encoding the sinks have made the core write.
 
 An outbox row is bytes in the encoding of some sink. Nothing is encoded once more for those who watch: of the encodings that are there
 the one is read that takes the least work. Pure.

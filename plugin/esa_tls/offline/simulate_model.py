@@ -42,7 +42,7 @@ class LineTruth(msgspec.Struct):
     """Whose line it is: connection id, direction, and the outcome decided for it. No connection: all three None.
 
     ``outcome`` is None while the connection is undecided and is filled in when the simulator decides it, at the latest when the connection
-    ends. ``open``: design.md does not say whose the line is. ``reset_zone``: of the calm stretch after a reset.
+    ends. ``open``: no rule of docs/correlation.md says whose the line is. ``reset_zone``: of the calm stretch after a reset.
     """
 
     connection: str | None = None
@@ -284,7 +284,7 @@ class World:
             self.notes.append(self._note(connection, outcome))
 
     def say_open(self, text: str) -> None:
-        """One Info line of which design.md does not say whose it is."""
+        """One Info line of which no rule of docs/correlation.md says whose it is."""
         self.say(text)
         if self.notes is not None:
             self.notes[-1].open = True

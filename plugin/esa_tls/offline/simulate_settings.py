@@ -210,7 +210,8 @@ def merged_shares(given: Mapping[str, float], known: Mapping[str, float]) -> dic
 def reset_start(settings: SimulationSettings, *, epoch: int) -> int:
     """First id after the reset that opens ``epoch`` (1 and up).
 
-    Each start is below half of the one before it and over 100 below (design.md 3.8), however few ids an epoch saw; the last one is 1.
+    Each start is below half of the one before it and over 100 below (docs/correlation.md 3.8), however few ids an epoch saw; the last one
+    is 1.
     """
     left = settings.id_resets - epoch
     return _LAST_RESET_START if left <= 0 else int(_EARLIER_RESET_START * 4 ** (left - 1))

@@ -1,10 +1,10 @@
 """What really happened, as the summary records that must come out of a faultless reader of the log.
 
-One dict per record, nested like records.md, made from what the simulator decided; nothing here reads a line. Two extra keys beside
-``cisco_esa``'s own fields, both at the top of a record:
+One dict per record, nested as docs/records.md has them, made from what the simulator decided; nothing here reads a line. Two extra keys
+beside ``cisco_esa``'s own fields, both at the top of a record:
 
-- ``open``: dotted paths (below ``cisco_esa`` or ``email``) whose exact value design.md leaves open; comparisons skip them.
-- ``optional``: true on a record that design.md neither asks for nor forbids (a bounce that no delivery connection saw).
+- ``open``: dotted paths (below ``cisco_esa`` or ``email``) whose exact value docs/correlation.md leaves open; comparisons skip them.
+- ``optional``: true on a record that docs/correlation.md neither asks for nor forbids (a bounce that no delivery connection saw).
 
 ``cisco_esa.reset_zone`` marks the calm stretch after a reset of the ids. Its first records still belong to the epoch before, so they carry
 raw ids only: no ``epoch``, no ``connection.id``.

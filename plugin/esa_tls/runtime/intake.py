@@ -1,6 +1,6 @@
 """The one durable step: batch in, core, one synced commit, and only then does the sender hear that it was taken.
 
-The rules (design: "one durable step"; `tests/unit/runtime/test_intake.py` has a test named after each):
+The rules (docs/correlation.md 6; `tests/unit/runtime/test_intake.py` has a test named after each):
 
 1. A group is sealed, that is turned into bytes, on the event loop; the writer thread sees bytes only. At most two sealed groups are
    ahead of the disk; a third is not begun before the first is durable.

@@ -1,4 +1,4 @@
-"""The one security model: what `config.ListenTls` and `config.ClientTls` mean, for asyncio, aiohttp and gRPC (wire-contracts.md 1.10).
+"""The one security model: what `config.ListenTls` and `config.ClientTls` mean, for asyncio, aiohttp and gRPC (docs/wires.md 1.10).
 
 Rules of this file:
 

@@ -1,4 +1,4 @@
-"""The `elasticsearch` sink: bulk requests to Elasticsearch or OpenSearch (wire-contracts.md 3.1 to 3.3).
+"""The `elasticsearch` sink: bulk requests to Elasticsearch or OpenSearch (docs/wires.md 3.1 to 3.3).
 
 Rules:
 

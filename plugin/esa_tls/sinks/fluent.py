@@ -1,4 +1,4 @@
-"""The `fluent` sink: a Fluent Forward client that waits for acknowledgements (wire-contracts.md section 1, the `C:` rules).
+"""The `fluent` sink: a Fluent Forward client that waits for acknowledgements (docs/wires.md 1, as a client).
 
 Rules:
 

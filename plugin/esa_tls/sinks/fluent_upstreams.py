@@ -5,11 +5,11 @@ Rules of this file:
 1. Frames are spread over the healthy receivers by weight, by lot for each frame. Those with `standby` are used only while none of the
    others is healthy.
 2. A receiver that failed is unhealthy until a probe gets through: connection, TLS and handshake, then closed, which receivers know as
-   a heartbeat (wire-contracts.md 1.5). Probes come 1 s after the first failure and later and later, up to 60 s; only an acknowledged
+   a heartbeat (docs/wires.md 1.5). Probes come 1 s after the first failure and later and later, up to 60 s; only an acknowledged
    frame makes the next wait short again, so a receiver that greets and never acknowledges is left alone more and more.
 3. While none is healthy all are tried, in the order in which their next probe is due: the caller waits between its tries.
-4. The handshake (1.6) runs once per connection, under the connect time-out. A receiver that closes instead of its PONG refused us
-   (Fluent Bit says it that way). Whoever refuses us is not asked again for `REFUSED_RETRY_S`.
+4. The handshake (docs/wires.md 1.6) runs once per connection, under the connect time-out. A receiver that closes instead of its PONG
+   refused us (Fluent Bit says it that way). Whoever refuses us is not asked again for `REFUSED_RETRY_S`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The `kafka` sink: a producer on confluent-kafka (librdkafka), which the extra `kafka` installs (wire-contracts.md 5.1).
+"""The `kafka` sink: a producer on confluent-kafka (librdkafka), which the extra `kafka` installs (docs/wires.md 5.1).
 
 Rules:
 

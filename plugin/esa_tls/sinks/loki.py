@@ -1,4 +1,4 @@
-"""The `loki` sink: a client of Loki's push API (wire-contracts.md 4.1, 4.2).
+"""The `loki` sink: a client of Loki's push API (docs/wires.md 4.1, 4.2).
 
 Rules:
 

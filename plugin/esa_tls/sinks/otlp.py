@@ -1,4 +1,4 @@
-"""The `otlp` sink: an OTLP client over gRPC or HTTP (wire-contracts.md 2.1, 2.2, the `C:` rules).
+"""The `otlp` sink: an OTLP client over gRPC or HTTP (docs/wires.md 2.1, 2.2, as a client).
 
 Rules:
 

@@ -1,4 +1,4 @@
-"""The Forward source: a server around the codec of `wire.fluent` (wire-contracts.md section 1, the `S:` rules; design.md section 6).
+"""The Forward source: a server around the codec of `wire.fluent` (docs/wires.md 1, as a server; docs/correlation.md 6).
 
 Rules of this file:
 
@@ -8,7 +8,7 @@ Rules of this file:
    committed, and its TCP window closes.
 4. Each frame waits for the budget at most once while it is incomplete, so two half-read frames cannot wait for each other: what it
    declares, or `max_frame_bytes` when it does not say. Frames up to `small_frame_bytes` are reserved when they are complete.
-5. A connection that opens and closes without a word is a heartbeat (1.5): no error, no warning.
+5. A connection that opens and closes without a word is a heartbeat (docs/wires.md 1.5): no error, no warning.
 6. Whatever a sender sends ends its own session at most; it is counted, and retried by the sender or kept as a dead letter.
 7. Who gets in at all is `fluent_door`'s affair. A full house lets a newcomer in for a sender that has not sent a frame (and is not at
    it, or has been for long), or is silent for long; only if there is none is the newcomer turned away. Shippers come back by themselves.
@@ -48,7 +48,7 @@ _FULL_S = 0.1
 
 
 class Intake(Protocol):
-    """What this source needs of the durable step (design.md section 6)."""
+    """What this source needs of the durable step (docs/correlation.md 6)."""
 
     def open_session(self, peer: str) -> int:
         """Announce a sender's connection; the number goes into its batches."""
@@ -76,12 +76,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """If given, a Unix socket here instead of host and port, made with `socket_mode`."""
     socket_mode: int = 0o660
     udp_heartbeat: bool = False
-    """Answer heartbeats on the UDP port of the same number (1.5)."""
+    """Answer heartbeats on the UDP port of the same number (docs/wires.md 1.5)."""
     max_sessions: int = 1024
     handshake_timeout_s: float = 10.0
     """For TLS and for HELO, PING and PONG, each."""
     idle_timeout_s: float = 300.0
-    """A sender silent for so long between frames is cut off. Fluent Bit keeps idle connections for 30 s (1.7)."""
+    """A sender silent for so long between frames is cut off. Fluent Bit keeps idle connections for 30 s (docs/wires.md 1.7)."""
     stall_timeout_s: float = 60.0
     """The same inside a frame, and for taking an ack: it holds room that others wait for. Fluentd gives up sending after 60 s."""
     frame_timeout_s: float = 300.0
@@ -92,7 +92,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of an incomplete frame that a session may hold without a reservation."""
     read_bytes: int = 256 << 10
     poison_tries: int = 3
-    """After so many times the same unreadable frame from one peer becomes a dead letter and is acknowledged (1.9)."""
+    """After so many times the same unreadable frame from one peer becomes a dead letter and is acknowledged (docs/wires.md 1.9)."""
 
 
 class ForwardServer:

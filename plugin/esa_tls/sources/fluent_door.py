@@ -1,4 +1,4 @@
-"""Who gets into the Forward source: TLS, then HELO, PING and PONG if a key is set (wire-contracts.md 1.5, 1.6, 1.10).
+"""Who gets into the Forward source: TLS, then HELO, PING and PONG if a key is set (docs/wires.md 1.5, 1.6, 1.10).
 
 Rules of this file:
 

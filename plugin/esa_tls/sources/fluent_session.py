@@ -372,7 +372,7 @@ class Session:
             self._slots.release()
 
     async def _dead_letter_or_end(self, error: WireError) -> None:
-        """A frame that cannot be decoded: the last try becomes a dead letter with an ack, others end the session (1.9)."""
+        """A frame that cannot be decoded: the last try becomes a dead letter with an ack, others end the session (docs/wires.md 1.9)."""
         self._count_refused(error)
         if not isinstance(error, UnreadablePayload) or error.chunk is None or not self._server.poisoned(self._peer, error.key):
             raise _Ended("bad_frame")
@@ -403,7 +403,7 @@ class Session:
                     await job.held.aclose()
 
     async def _send(self, reply: bytes) -> None:
-        """Write one ack and wait until it has left, so that no two acks meet in one segment (1.4)."""
+        """Write one ack and wait until it has left, so that no two acks meet in one segment (docs/wires.md 1.4)."""
         try:
             self._writer.write(reply)
             async with asyncio.timeout(self._server.settings.stall_timeout_s):

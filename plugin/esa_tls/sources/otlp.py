@@ -1,4 +1,4 @@
-"""What both OTLP sources do with a request once they have its bytes: decode, commit, and say what to answer (design.md section 6).
+"""What both OTLP sources do with a request once they have its bytes: decode, commit, and say what to answer (docs/correlation.md 6).
 
 Rules of this file:
 
@@ -51,7 +51,7 @@ MAX_MESSAGE_CHARS = 300
 
 
 class Intake(Protocol):
-    """What these sources need of the durable step (design.md section 6)."""
+    """What these sources need of the durable step (docs/correlation.md 6)."""
 
     def open_session(self, peer: str) -> int:
         """Announce a sender's session; the number goes into its batches."""

@@ -1,4 +1,4 @@
-"""The OTLP gRPC source: `LogsService/Export` on a grpcio asyncio server (wire-contracts.md 2.1, the `S:` rules).
+"""The OTLP gRPC source: `LogsService/Export` on a grpcio asyncio server (docs/wires.md 2.1, as a server).
 
 Rules of this file:
 

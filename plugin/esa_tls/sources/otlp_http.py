@@ -1,4 +1,4 @@
-"""The OTLP HTTP source: `POST /v1/logs` in protobuf and JSON (wire-contracts.md 2.2, the `S:` rules).
+"""The OTLP HTTP source: `POST /v1/logs` in protobuf and JSON (docs/wires.md 2.2, as a server).
 
 Rules of this file:
 

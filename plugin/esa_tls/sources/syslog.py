@@ -1,4 +1,4 @@
-"""The syslog source over TCP and TLS, and what it shares with UDP (`syslog_udp`): settings and who may send (wire-contracts.md section 6).
+"""The syslog source over TCP and TLS, and what it shares with UDP (`syslog_udp`): settings and who may send (docs/wires.md 6).
 
 Rules of this file:
 
@@ -49,7 +49,7 @@ PROVEN_IDLE_S = 300.0
 
 
 class Intake(Protocol):
-    """What this source needs of the durable step (design.md section 6)."""
+    """What this source needs of the durable step (docs/correlation.md 6)."""
 
     def open_session(self, peer: str) -> int:
         """Announce a sender; the number goes into its batches."""

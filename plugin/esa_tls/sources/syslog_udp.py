@@ -1,4 +1,4 @@
-"""The syslog source over UDP: one message in each datagram, from senders that never hear of a loss (RFC 5426; wire-contracts.md section 6).
+"""The syslog source over UDP: one message in each datagram, from senders that never hear of a loss (RFC 5426; docs/wires.md 6).
 
 Rules of this file:
 

@@ -1,8 +1,8 @@
 """What the store is asked and what it answers: plain values. `query.py` has the calls.
 
 Times are whole seconds since 1970, UTC. A period is `since_s` <= time < `until_s`; None leaves that end open. Words are those of the
-records (records.md): kinds, directions, flows, outcomes, postures, results, classes. `record` is always the nested record as it left the
-core. Nothing here is escaped: every text may have been written by a stranger.
+records (docs/records.md): kinds, directions, flows, outcomes, postures, results, classes. `record` is always the nested record as it left
+the core. Nothing here is escaped: every text may have been written by a stranger.
 """
 
 from __future__ import annotations

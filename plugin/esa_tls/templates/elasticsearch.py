@@ -1,4 +1,4 @@
-"""Index and component templates for Elasticsearch 8/9 and OpenSearch 2/3, and a lifecycle policy (wire-contracts.md 3.3, 3.5).
+"""Index and component templates for Elasticsearch 8/9 and OpenSearch 2/3, and a lifecycle policy (docs/wires.md 3.3, 3.4).
 
 One index template for each kind of records, `logs-cisco_esa.{kind}`, for the data streams `logs-cisco_esa.{kind}-*`. It is composed of
 

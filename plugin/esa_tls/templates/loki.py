@@ -1,4 +1,4 @@
-"""Limits and schema for Grafana Loki, as parts of its configuration file (wire-contracts.md 4.2).
+"""Limits and schema for Grafana Loki, as parts of its configuration file (docs/wires.md 4.2).
 
 Loki has no interface for either: they are put into its file by hand. The limits are those that records of ours need or run into; all others
 stay what they are. `allow_structured_metadata` wants the schema v13 on tsdb.

@@ -1,4 +1,4 @@
-"""What is the same on every record of a kind, and therefore on none of them (records.md, "Constants are not repeated on every record").
+"""What is the same on every record of a kind, and therefore on none of them (docs/selection.md, "Constants").
 
 Elasticsearch and OpenSearch have it from their index templates; a sink that is told so puts it on every record.
 """

@@ -1,4 +1,4 @@
-"""`_bulk` of Elasticsearch and OpenSearch: bodies from outbox rows, and what follows from answers (wire-contracts.md 3.1, 3.2). Pure.
+"""`_bulk` of Elasticsearch and OpenSearch: bodies from outbox rows, and what follows from answers (docs/wires.md 3.1, 3.2). Pure.
 
 A body is pairs of lines: `{"create":{"_index":...,"_id":...}}` and the record, whose bytes are those of the outbox. They are not decoded:
 `event.id` is the first key of `event`, near the beginning of every record, and is found there; only in a record that begins otherwise it is

@@ -1,4 +1,4 @@
-"""Fluent Forward v1 / v1.5, first half: where a frame ends (wire-contracts.md 1.1). Pure: no I/O, no clock.
+"""Fluent Forward v1 / v1.5, first half: where a frame ends (docs/wires.md 1.1). Pure: no I/O, no clock.
 
 `fluent_decode` says what is in a frame, `fluent_encode` writes frames and acks. Rules of this file:
 
@@ -40,7 +40,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one frame may cost. Sizes in bytes."""
 
     max_frame_bytes: int = 64 << 20
-    """Whole frame on the wire. Fluent Bit sends about 2 MiB; Fluentd up to its buffer chunk, 8 MiB in memory, more from files (1.7)."""
+    """Whole frame on the wire. Fluent Bit sends about 2 MiB; Fluentd up to its buffer chunk, which can be more (docs/wires.md 1.7)."""
     max_decompressed_bytes: int = 256 << 20
     """Entries after gzip or zstd: Fluentd's own `decompression_size_limit`."""
     max_depth: int = 64
@@ -192,7 +192,7 @@ class FrameReader:
         return max(self._at - len(self._buffer), 0)
 
     def feed(self, data: bytes) -> list[RawFrame]:
-        """Take `data`, return the frames that it completes. Nil at the root is allowed and ignored (1.5). Never raises."""
+        """Take `data`, return the frames that it completes. Nil at the root is allowed and ignored (docs/wires.md 1.5). Never raises."""
         frames: list[RawFrame] = []
         if self.error is not None:
             return frames

@@ -1,4 +1,4 @@
-"""From decoded Forward frames to what the core takes: origins, runs, slices (design.md sections 3.10 and 6). Pure."""
+"""From decoded Forward frames to what the core takes: origins, runs, slices (docs/correlation.md 3.10 and 6). Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esa_tls.wire.fluent_values import EntryTimes
 __all__ = ["MAX_SLICE_LINES", "Origins", "cut", "host_name", "join", "to_batch"]
 
 MAX_SLICE_LINES = 2000
-"""Lines of one slice (design.md section 6 rule 4). Fixed: a resent frame must be cut at the same places to get the same keys."""
+"""Lines of one slice (docs/correlation.md 6 rule 4). Fixed: a resent frame must be cut at the same places to get the same keys."""
 
 
 class Origins:
@@ -92,7 +92,7 @@ def join(batch: Batch, more: Batch) -> Batch:
 
 
 def host_name(resource: dict[Any, Any] | None) -> str | None:
-    """`host.name` of a group's resource (1.8 items 5 and 6)."""
+    """`host.name` of a group's resource (docs/wires.md 1.8 items 5 and 6)."""
     attributes = resource.get(b"attributes") if resource else None
     name = attributes.get(b"host.name") if isinstance(attributes, dict) else None
     return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) and name else None

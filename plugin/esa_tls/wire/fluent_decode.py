@@ -1,4 +1,4 @@
-"""Fluent Forward, second half: what is in a frame (wire-contracts.md 1.2, 1.3, 1.8, 1.9, 6.6). Pure: no I/O, no clock.
+"""Fluent Forward, second half: what is in a frame (docs/wires.md 1.2, 1.3, 1.8, 1.9, 6.5). Pure: no I/O, no clock.
 
 `FrameDecoder.decode(RawFrame) -> Frame` gives lines; `fluent_batch` makes a core batch of them.
 
@@ -85,7 +85,7 @@ class Rejected(msgspec.Struct, frozen=True):
 class Frame(msgspec.Struct, kw_only=True):
     """One decoded frame. `lines`, `heads` and the lists that are not None run in parallel.
 
-    `mode`: message, forward, packed, compressed. `signal`: `fluent_signal`; not 0 = no log lines in it (1.3).
+    `mode`: message, forward, packed, compressed. `signal`: `fluent_signal`; not 0 = no log lines in it (docs/wires.md 1.3).
     `chunk`: the msgpack str or bin as received, header included, so that the ack repeats it byte for byte; None = no ack wanted.
     `key`: 16 bytes, hash(tag, chunk, payload), when there is a chunk.
     `heads`: undecoded time, or [time, metadata], of each line.
@@ -125,12 +125,12 @@ class Frame(msgspec.Struct, kw_only=True):
 _GROUP_START = (0xFFFFFFFF, 0)
 _GROUP_END = (0xFFFFFFFE, 0)
 _GROUP_MARKS = (b"\xd7\x00\xff\xff\xff", b"\xc7\x08\x00\xff\xff\xff")
-"""Bytes without which no entry is a group marker (1.8 item 5)."""
+"""Bytes without which no entry is a group marker (docs/wires.md 1.8 item 5)."""
 
 _FULL_LINE = re.compile(
     rb"(?:<\d{1,3}>)?(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?:(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d|\d{4}[- ]|1 \d{4}-)"
 )
-"""A line that still has its time (esa-mail-logs.md section 1): it was not taken apart."""
+"""A line that still has its time (docs/log-lines.md 1): it was not taken apart."""
 
 
 class _Lines(msgspec.Struct):
@@ -227,7 +227,7 @@ class FrameDecoder:
         return frame
 
     def _options(self, option: bytes) -> tuple[bytes | None, int | None, str | None, int]:
-        """(chunk as received, size hint, compression, signal) of the option element. Unknown keys are ignored (1.3)."""
+        """(chunk as received, size hint, compression, signal) of the option element. Unknown keys are ignored (docs/wires.md 1.3)."""
         if option[0] == 0xC0:
             return None, None, None, 0
         if not is_map(option[0]):
@@ -254,7 +254,7 @@ class FrameDecoder:
         return chunk, size, None if compressed in ("", "text") else compressed, signal
 
     def _as_list(self, body: memoryview | bytearray, hint: int | None) -> tuple[bytes, int]:
-        """Packed entries with an array header in front, and their number. `hint`: option `size`, never trusted (1.3)."""
+        """Packed entries with an array header in front, and their number. `hint`: option `size`, never trusted (docs/wires.md 1.3)."""
         depth, limit = self._limits.max_depth - 1, self._limits.max_entries
         if hint is not None and 0 <= hint <= min(len(body), limit):
             listed = _array_of(hint, body)
@@ -379,7 +379,7 @@ class FrameDecoder:
         return entry[at:begin], self._record(**values), body
 
     def _line(self, record: msgspec.Struct, head: Raw | bytes) -> tuple[bytes | None, bool]:
-        """The line of one record and whether it was put together again (6.6). The line is without its line end."""
+        """The line of one record and whether it was put together again (docs/wires.md 6.5). The line is without its line end."""
         raw = _text_or_none(self._raw(record))
         if raw is not None:
             return _without_line_end(raw), False
@@ -411,7 +411,7 @@ class _TooMany(Exception):
 
 
 def frame_key(tag: bytes, chunk: bytes | None, payload: bytes | memoryview) -> bytes:
-    """16 bytes that are equal for a frame sent again (design.md section 6). A real hash: nobody can make a frame pass for another's."""
+    """16 bytes that are equal for a frame sent again (docs/correlation.md 6). A real hash: none can be made to pass for another's."""
     digest = hashlib.blake2b(digest_size=16)
     content = b"" if chunk is None else cast("bytes", text_of(chunk))
     digest.update(len(tag).to_bytes(4, "big") + tag + len(content).to_bytes(4, "big") + content)
@@ -420,7 +420,7 @@ def frame_key(tag: bytes, chunk: bytes | None, payload: bytes | memoryview) -> b
 
 
 def _rebuilt(message: bytes, ident: bytes, host: bytes | None, pri: bytes | None, time: bytes | None, *, head: bytes) -> bytes:
-    """A syslog line from the pieces an RFC 3164 parser made of it, its mistake with lines that have no host undone (6.6).
+    """A syslog line from the pieces an RFC 3164 parser made of it, its mistake with lines that have no host undone (docs/wires.md 6.5).
 
     Where the parser dropped the time, the entry's own time stands in for it, with its zone, as a relay would write it.
     """

@@ -1,4 +1,4 @@
-"""Fluent Forward, writing: acks for senders, frames for our own sink, and reading the acks it gets (wire-contracts.md 1.2 to 1.4). Pure."""
+"""Fluent Forward, writing: acks for senders, frames for our own sink, and reading the acks it gets (docs/wires.md 1.2 to 1.4). Pure."""
 
 from __future__ import annotations
 

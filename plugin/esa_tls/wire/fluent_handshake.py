@@ -1,4 +1,4 @@
-"""Fluent Forward's HELO, PING and PONG: who may send, by shared key and by user (wire-contracts.md 1.6). Pure: randomness comes in.
+"""Fluent Forward's HELO, PING and PONG: who may send, by shared key and by user (docs/wires.md 1.6). Pure: randomness comes in.
 
 Rules of this file:
 

@@ -1,4 +1,4 @@
-"""Capped decompression of Forward payloads: gzip of several members, zstd of several frames (wire-contracts.md 1.8 items 2 to 4). Pure.
+"""Capped decompression of Forward payloads: gzip of several members, zstd of several frames (docs/wires.md 1.8 items 2 to 4). Pure.
 
 Rules: a payload that unpacks to more than the cap is refused without ever holding more than `HELD_BYTES` of it beyond one piece; one
 that ends in the middle of a member or frame is refused too, since what is missing may be lines.

@@ -1,6 +1,7 @@
 """Single msgpack values of a Forward frame, read without making objects of what is around them. Pure.
 
-All functions take complete values, which the framing has checked; strings are bytes, str and bin are the same thing (1.8 item 7).
+All functions take complete values, which the framing has checked; strings are bytes, str and bin are the same thing
+(docs/wires.md 1.8 item 7).
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ EXT = {0xC7: 1, 0xC8: 2, 0xC9: 4}
 
 
 def mode_of(first: int) -> str | None:
-    """The mode that the type byte of element 1 selects (1.1): message, forward or packed; None = no mode.
+    """The mode that the type byte of element 1 selects (docs/wires.md 1.1): message, forward or packed; None = no mode.
 
-    Float and nil times select Message mode too: old clients send them (1.2), and a line with a bad time is still a line.
+    Float and nil times select Message mode too: old clients send them (docs/wires.md 1.2), and a line with a bad time is still a line.
     """
     if 0x90 <= first <= 0x9F or first in (0xDC, 0xDD):
         return "forward"
@@ -43,7 +44,7 @@ def text_header(first: int) -> int | None:
 
 
 def text_of(value: bytes) -> bytes | None:
-    """The bytes of one complete msgpack str or bin, which are the same thing here (1.8 item 7); None if it is something else."""
+    """The bytes of one complete msgpack str or bin, which are the same thing here (docs/wires.md 1.8 item 7); None: something else."""
     header = text_header(value[0])
     return None if header is None else value[header:]
 
@@ -118,7 +119,7 @@ class EntryTimes(Sequence[float | None]):
 
 
 def time_of(head: bytes) -> float | None:
-    """Seconds from an entry's time or [time, metadata] (1.2); None for what is no Forward time, and for 0, which senders use for "now"."""
+    """Seconds from an entry's time or [time, metadata] (docs/wires.md 1.2); None for what is no Forward time, and for 0, meaning "now"."""
     stamp = event_time_of(head)
     if stamp is not None:
         seconds, nanoseconds = stamp

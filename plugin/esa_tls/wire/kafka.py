@@ -1,4 +1,4 @@
-"""Kafka records from outbox rows, and what follows from a broker's answer (wire-contracts.md 5.1). Pure: knows no client library.
+"""Kafka records from outbox rows, and what follows from a broker's answer (docs/wires.md 5.1). Pure: knows no client library.
 
 A record of ours is one Kafka record:
 

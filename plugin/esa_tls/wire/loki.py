@@ -1,4 +1,4 @@
-"""Push requests of Loki: entries of one stream each, in protobuf or JSON (wire-contracts.md 4.1). Pure.
+"""Push requests of Loki: entries of one stream each, in protobuf or JSON (docs/wires.md 4.1). Pure.
 
 A request has one stream, because a 400 of Loki means that some of its entries were refused and all others are stored, and its text tells
 of one stream only (`loki_answers.py` finds out which ones). Its entries are in the order of their times, oldest first: Loki takes nothing

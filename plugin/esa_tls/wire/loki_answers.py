@@ -1,4 +1,4 @@
-"""What a Loki answers to a push request, and what follows from it (wire-contracts.md 4.1, 4.2). Pure.
+"""What a Loki answers to a push request, and what follows from it (docs/wires.md 4.1, 4.2). Pure.
 
 After a 400 the valid entries of the request are stored, and only the others are refused. Which those are is told in words: errors that
 read alike are counted and not repeated, times are whole seconds, of entries that are too far behind ten are named. What the words leave

@@ -1,4 +1,4 @@
-"""Entries of Loki streams from records in the encoding `json` (records.md, "How the stores see them"; wire-contracts.md 4.1, 4.2). Pure.
+"""Entries of Loki streams from records in the encoding `json` (docs/loki.md, "What an entry looks like"; docs/wires.md 4.1, 4.2). Pure.
 
 An entry is one `Stream.entries` field of `logproto.PushRequest` (tag 0x12, length, Entry): a time, a line, and structured metadata.
 

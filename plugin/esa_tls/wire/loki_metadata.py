@@ -1,4 +1,4 @@
-"""Structured metadata of Loki's entries: names and values of a record's fields, and the limits they keep to (wire-contracts.md 4.2). Pure.
+"""Structured metadata of Loki's entries: names and values of a record's fields, and the limits they keep to (docs/wires.md 4.2). Pure.
 
 Metadata is `LabelPair` fields of an `Entry` (tag 0x1a, length, name, value). A name is the field's path with `_` for `.`; a value is as in
 the JSON, but a text stands without quotes: `true`, `2.5`, `["a","b"]`. What is empty, and lists of objects, are left out.

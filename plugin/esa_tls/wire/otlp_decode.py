@@ -1,4 +1,4 @@
-"""`ExportLogsServiceRequest` in protobuf -> lines (wire-contracts.md 2.4, 2.5). Pure.
+"""`ExportLogsServiceRequest` in protobuf -> lines (docs/wires.md 2.4, 2.5). Pure.
 
 Two readers:
 

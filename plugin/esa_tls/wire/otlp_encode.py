@@ -1,8 +1,8 @@
-"""OTLP requests from records in the encoding `otlp`: resources, scopes, and cutting to a size (wire-contracts.md 2.1, 2.2). Pure.
+"""OTLP requests from records in the encoding `otlp`: resources, scopes, and cutting to a size (docs/wires.md 2.1, 2.2). Pure.
 
 `ExportLogsServiceRequest` = `resource_logs` fields, one per appliance = `resource` + `scope_logs` = `scope` + records. Records are
-spliced as they are, so a request costs what copying it costs. Resource and scope carry what is the same for all records (records.md,
-"Constants are not repeated on every record").
+spliced as they are, so a request costs what copying it costs. Resource and scope carry what is the same for all records
+(docs/selection.md, "Constants").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`ExportLogsServiceRequest` in OTLP's JSON -> lines (wire-contracts.md 2.3). Pure.
+"""`ExportLogsServiceRequest` in OTLP's JSON -> lines (docs/wires.md 2.3). Pure.
 
 The rules, where they differ from protobuf's own JSON: keys are lowerCamelCase, and every other key is unknown and ignored (snake_case
 too); enums are numbers, a name is an error; trace and span ids are hex, and as no line needs them any text passes; 64-bit numbers come

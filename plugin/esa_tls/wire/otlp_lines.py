@@ -1,4 +1,4 @@
-"""From OTLP log records to lines: what protobuf and JSON requests have in common (wire-contracts.md 2.3 to 2.5, 6.6). Pure.
+"""From OTLP log records to lines: what protobuf and JSON requests have in common (docs/wires.md 2.3 to 2.5, 6.5). Pure.
 
 A reader (`otlp_decode`, `otlp_json`) opens one `Resource` per ResourceLogs and gives it each record as plain values: body and
 attributes with strings as bytes, as nothing promises that they are UTF-8.
@@ -59,7 +59,7 @@ class Decoded(msgspec.Struct):
 
 
 def batch_key(request: bytes) -> bytes:
-    """16 bytes that are equal for a request sent again (design.md section 6). A real hash: nobody can make one pass for another's."""
+    """16 bytes that are equal for a request sent again (docs/correlation.md 6). A real hash: none can be made to pass for another's."""
     return blake2b(request, digest_size=16, person=b"otlp").digest()
 
 
@@ -184,7 +184,7 @@ class Origins:
         return origin
 
 
-# Names that syslog parsers give their pieces: Fluent Bit's, then the Collector's (2.5, 6.6).
+# Names that syslog parsers give their pieces: Fluent Bit's, then the Collector's (docs/wires.md 2.5, 6.5).
 _HOST, _IDENT, _PRIORITY, _MESSAGE = ("host", "hostname"), ("ident", "appname"), ("pri", "priority"), ("message",)
 _PIECES = (*_HOST, *_IDENT, *_PRIORITY, *_MESSAGE)
 
@@ -192,7 +192,7 @@ _FULL_LINE = re.compile(
     rb"(?:<\d{1,3}>)?(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
     rb"(?:(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d|\d{4}[- ]|1 (?:\d{4}-|- ))"
 )
-"""A line that still has its time (esa-mail-logs.md section 1): it was not taken apart."""
+"""A line that still has its time (docs/log-lines.md 1): it was not taken apart."""
 
 _OCTET_COUNT = re.compile(rb"[1-9][0-9]{0,6} (?=<[0-9]{1,3}>)")
 """What the Collector's syslog receiver leaves before a frame that was octet-counted."""
@@ -277,7 +277,7 @@ def _line_of(text: bytes, pieces: Mapping[str, bytes], stamp: bytes) -> tuple[by
 
 
 def _rebuilt(message: bytes, ident: bytes, host: bytes, priority: bytes, stamp: bytes) -> tuple[bytes, bool]:
-    """A syslog line from the pieces an RFC 3164 parser made of it, its mistake with lines that have no host undone (6.6).
+    """A syslog line from the pieces an RFC 3164 parser made of it, its mistake with lines that have no host undone (docs/wires.md 6.5).
 
     The record's own time stands in for the one that was taken out, with its zone, as a relay would write it.
     """

@@ -1,4 +1,4 @@
-"""What OTLP servers answer and what a client does about it (wire-contracts.md 2.1, 2.2; OTLP specification 1.11). Pure.
+"""What OTLP servers answer and what a client does about it (docs/wires.md 2.1, 2.2; OTLP specification 1.11). Pure.
 
 Both directions: `Answer` is what our servers decided, with its forms for gRPC and HTTP; `after_grpc` and `after_http` say what our
 client has to do after somebody else's.

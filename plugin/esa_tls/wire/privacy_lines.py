@@ -1,4 +1,4 @@
-"""Where in a body of the mail log the words of others stand: the shapes of its lines (esa-mail-logs.md sections 1 to 6). Pure.
+"""Where in a body of the mail log the words of others stand: the shapes of its lines (docs/log-lines.md 1 to 6). Pure.
 
 `line_pieces` cuts a body, read as some action, into what stays and what is treated in some way (`privacy.py` has the treatments).
 

@@ -1,12 +1,13 @@
-"""Syslog: where a message ends, and which of its bytes are the line (wire-contracts.md section 6). Pure: no I/O, no clock.
+"""Syslog: where a message ends, and which of its bytes are the line (docs/wires.md 6). Pure: no I/O, no clock.
 
 What stands in a message (priority, stamp, host, tag, structured data, BOM) is read by `core.line`, the same way for every source.
 The core gets a message byte for byte, PRI and BOM included, but without its line end; only the text that it parses is without BOM.
 
 Rules of this file:
 
-1. On a stream the framing is found out for each frame (6.2): `MSG-LEN SP` is octet counting, everything else is text up to its end. A
-   count has one to seven digits and no leading zero, and is no year: `2019 Sep 28 16:13:51 ...`, a known form of the log, is text.
+1. On a stream the framing is found out for each frame (docs/wires.md 6.2): `MSG-LEN SP` is octet counting, everything else is text up to
+   its end. A count has one to seven digits and no leading zero, and is no year: `2019 Sep 28 16:13:51 ...`, a known form of the log, is
+   text.
 2. Text ends at LF. At NUL it ends only as long as the session has shown no LF: afterwards a NUL is part of a line, or a NUL in a
    subject would make a line out of what follows it. Settings can fix the framing altogether.
 3. Octet counting is believed: a LF inside such a message, as in a datagram, is part of its line. What follows a counted message must
@@ -133,7 +134,7 @@ class StreamReader:
         return found
 
     def end(self) -> Messages:
-        """The stream has ended: what was begun comes out as a message that is not whole (6.2)."""
+        """The stream has ended: what was begun comes out as a message that is not whole (docs/wires.md 6.2)."""
         found = Messages([], [])
         rest = bytes(self._buffer)
         self._buffer.clear()

@@ -126,7 +126,7 @@ def test_exactly_the_messages_asked_for_are_received() -> None:
 
 
 SHAPES = {
-    # row of esa-mail-logs.md: anchored shape
+    # row of docs/log-lines.md: anchored shape
     "1": r"Info: New SMTP ICID \d+ interface .+ \([\d.]+\) address [\da-f.:]+ reverse dns host .+ verified (yes|no)$",
     "4": r"Info: ICID \d+ ACCEPT SG \w+ match sbrs\[-1\.0:10\.0\] SBRS 3\.4 country United States$",
     "5": r"Info: ICID \d+ RELAY SG RELAYLIST match 192\.0\.2\.0/24 SBRS not enabled$",
@@ -213,7 +213,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("row", SHAPES)
 def test_every_line_shape_occurs(row: str) -> None:
-    """Each shape of esa-mail-logs.md that the simulator knows is among 5,000 messages' lines."""
+    """Each shape of docs/log-lines.md that the simulator knows is among 5,000 messages' lines."""
     shape = re.compile(SHAPES[row])
 
     assert any(shape.match(body) for _, _, _, body in bodies())
@@ -226,7 +226,7 @@ def bodies() -> list[tuple[str, tuple[int, ...], int, str]]:
 
 
 def test_every_outcome_end_and_result_occurs() -> None:
-    """The closed lists of records.md are covered: ends, outcomes, results, child kinds, postures."""
+    """The closed lists of docs/records.md are covered: ends, outcomes, results, child kinds, postures."""
     run = big()
     connections, deliveries, messages = run.of("connection"), run.of("delivery"), run.of("message")
     recipients = [r for m in messages for r in m.get("recipients", ())]
@@ -334,7 +334,7 @@ def test_ordinals_count_the_attempts_of_a_message() -> None:
 
 
 def expected_posture(message: dict[str, Any], *, in_counts: bool) -> str:
-    """design.md 3.6 again, from the recipients alone."""
+    """docs/correlation.md 3.6 again, from the recipients alone."""
     legs: list[str] = []
     received = "reception" in message
     way_in = message["reception"]["tls"].get("in_clear") if received else None

@@ -1,6 +1,6 @@
-"""The bulk sink against a store that fails as a real one will not on demand: row E5 of wire-contracts.md 3.6, and what it keeps to."""
+"""The bulk sink against a store that fails as a real one will not on demand: row E5 of docs/wires.md 3.5, and what it keeps to."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 3.6)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 3.5)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """sinks/fluent_upstreams.py: several receivers, weights, standby, keys, certificates; our client against our server."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 1.11)
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The Loki sink against a server that follows Loki's documentation: rows L1 to L10 of wire-contracts.md 4.5, and what a client keeps to.
+"""The Loki sink against a server that follows Loki's documentation: rows L1 to L10 of docs/wires.md 4.3, and what a client keeps to.
 
 Loki itself cannot be had where these tests run (its licence); tests/peers has a real server that takes its protocol.
 """
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 4.5)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 4.3)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The OTLP sink against servers on opentelemetry-proto's messages: row O11 of wire-contracts.md 2.7, and what a client has to keep to."""
+"""The OTLP sink against servers on opentelemetry-proto's messages: row O11 of docs/wires.md 2.6, and what a client has to keep to."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 2.7)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 2.6)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The Forward source over real TCP, with an intake in memory."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 1.11)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Who gets into the Forward source, and what those can do who do not, or who misbehave afterwards."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 1.11)
 
 from __future__ import annotations
 

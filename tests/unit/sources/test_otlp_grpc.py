@@ -1,6 +1,6 @@
-"""The OTLP gRPC source over real gRPC: rows O1, O4 to O10 and O13 of wire-contracts.md 2.7."""
+"""The OTLP gRPC source over real gRPC: rows O1, O4 to O10 and O13 of docs/wires.md 2.6."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 2.7)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 2.6)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The syslog sources over real sockets, with an intake in memory."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 6.7)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 6.6)
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from esa_tls.wire.fluent import FrameReader, Limits
 from esa_tls.wire.fluent_decode import ForwardSettings, Frame, FrameDecoder
 
 STAMP = bytes.fromhex("d70055ece6f800000000")
-"""EventTime 1441588984, as in wire-contracts.md 1.2."""
+"""EventTime 1441588984, the first form of docs/wires.md 1.2."""
 STAMP_S = 1441588984.0
 TAIL = bytes.fromhex("93a173ce55ece6f881a36c6f67a47461696c")
 """A Message frame of tag "s" with the line "tail": what stands behind a case as trailing data."""

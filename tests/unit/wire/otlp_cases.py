@@ -1,4 +1,4 @@
-"""OTLP requests for tests: the sample of wire-contracts.md 2.4, a builder, and a Hypothesis strategy."""
+"""OTLP requests for tests: the sample of docs/wires.md 2.4, a builder, and a Hypothesis strategy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from esa_tls.wire.otlp_json import JsonReader
 from esa_tls.wire.otlp_lines import Decoded, Origins, OtlpSettings
 
 SAMPLE = bytes.fromhex("0a350a150a130a09686f73742e6e616d6512060a0465736131121c121a0901b06f078b8d011410092a040a0268695902b06f078b8d0114")
-"""The sample of 2.4: resource host.name=esa1, time ..001, observed ..002, INFO, body "hi"."""
+"""Resource host.name=esa1, time ..001, observed ..002, INFO, body "hi"."""
 
 SAMPLE_JSON = (
     b'{"resourceLogs":[{"resource":{"attributes":[{"key":"host.name","value":{"stringValue":"esa1"}}]},"scopeLogs":[{"logRecords":'
@@ -95,7 +95,7 @@ def told(decoded: Decoded) -> list[tuple[Any, tuple[str, ...], list[bytes], list
     return [(run.origin, run.flags, run.lines, list(run.sender_times_s or ())) for run in decoded.runs]
 
 
-# -- JSON by 2.3 from messages, independent of the reader --------------------------------------------------------------------------
+# -- JSON by docs/wires.md 2.3 from messages, independent of the reader ------------------------------------------------------------
 def json_of(made: ExportLogsServiceRequest, *, numbers: bool = False) -> bytes:
     """OTLP's JSON of a request; `numbers`: 64-bit ints as numbers instead of text."""
 

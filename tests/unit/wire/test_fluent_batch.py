@@ -1,6 +1,6 @@
 """Frames become batches: origins, runs, slices, shared batches."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 1.11)
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_reconstructed_lines_have_runs_of_their_own_in_order() -> None:
 
 
 def test_a_groups_host_name_is_the_otlp_host() -> None:
-    """1.8 item 5: `host.name` of the group's resource identifies lines inside it."""
+    """docs/wires.md 1.8 item 5: `host.name` of the group's resource identifies lines inside it."""
     entries = [
         [[event_time(0xFFFFFFFF), {}], {"resource": {"attributes": {"host.name": "esa9"}}}],
         [1, {"log": "a"}],

@@ -1,6 +1,6 @@
 """What is in a frame: options, compression, metadata, group markers, raw bytes, bad entries, times, syslog pieces."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 1.11)
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_F02_F03_F04_the_ack_repeats_the_chunk_byte_for_byte(wire: bytes, reply:
     ],
 )
 def test_F06_compressed_payloads(payload: bytes, compressed: str | None, lines: list[bytes] | None) -> None:
-    """F6: several gzip members in a str32, several zstd frames, `text`; where option and magic disagree, the magic wins (1.8 item 4)."""
+    """F6: gzip members in a str32, zstd frames, `text`; where option and first bytes disagree, the bytes win (docs/wires.md 1.8 item 4)."""
     assert lines_of(packed_frame(payload, {"compressed": compressed})) == (lines or [b"a", b"b"])
 
 
@@ -167,7 +167,7 @@ def test_F09_a_marker_is_no_line_whatever_its_record_holds() -> None:
 
 
 def test_F09_a_group_does_not_reach_into_the_next_frame() -> None:
-    """1.8 item 5: group state is per frame, so an unclosed group ends with it."""
+    """docs/wires.md 1.8 item 5: group state is per frame, so an unclosed group ends with it."""
     body = _marked(bytes.fromhex("d700ffffffff00000000"), STAMP)
     frames, error = every_way(packed_frame(body) + packed_frame(ENTRIES_AB))
     assert error is None
@@ -287,7 +287,7 @@ def test_the_size_option_is_only_a_hint(options: dict[str, object]) -> None:
     ],
 )
 def test_packed_entries_that_do_not_end_well_refuse_the_frame(body: bytes, reason: str) -> None:
-    """1.8 item 10: one frame is one transaction; good entries before the damage are not taken alone."""
+    """docs/wires.md 1.8 item 10: one frame is one transaction; good entries before the damage are not taken alone."""
     for options in ({"chunk": "abc"}, {"chunk": "abc", "size": 2}, {"chunk": "abc", "size": 3}):
         frames, error = every_way(packed_frame(body, options))
         assert frames == []
@@ -355,7 +355,7 @@ def test_times_are_a_sequence() -> None:
 
 
 def test_the_first_key_of_the_list_wins() -> None:
-    """1.8 item 8: `log`, `message`, `MESSAGE` in this order, each record for itself; the list is a setting."""
+    """docs/wires.md 1.8 item 8: `log`, `message`, `MESSAGE` in this order, each record for itself; the list is a setting."""
     records = [{"message": "m", "log": "l"}, {"MESSAGE": "M"}, {"message": "m", "MESSAGE": "M"}, {"log": 1, "message": "m"}]
     data = pack(["t", [[1, record] for record in records]])
     assert lines_of(data) == [b"l", b"M", b"m", b"m"]

@@ -1,6 +1,6 @@
 """wire/fluent_handshake.py: HELO, PING and PONG byte by byte, and what real peers do to them."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 1.11)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 1.11)
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PONG_DIGEST = (
 PASSWORD_DIGEST = (
     "28e426ad86ca78c8b421ca6d56454afb514c419e9d27042e1babc9220cfb3bd8bad8ad8e63b63237086a4cb77f864ab06adb150f9c50cd5003b2f3b97048fe25"
 )
-"""The vector of wire-contracts.md 1.6."""
+"""A vector of the handshake of docs/wires.md 1.6."""
 
 FRAME = bytes.fromhex("93a173ce55ece6f881a36c6f67a47461696c")
 

@@ -1,6 +1,6 @@
-"""Push requests of Loki: bytes, streams, cutting (wire-contracts.md 4.1)."""
+"""Push requests of Loki: bytes, streams, cutting (docs/wires.md 4.1)."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 4.5)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 4.3)
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def placed(entries: list[Entry]) -> list[tuple[Entry, Place]]:
 
 
 def test_L1_the_vectors_byte_for_byte() -> None:
-    """Protobuf, the raw snappy block around it, and JSON, as wire-contracts.md has them."""
+    """Protobuf, the raw snappy block around it, and JSON, as docs/wires.md has them."""
     push = Push('{job="esa"}', [TIME_NS], [ENTRY], [(0, 0, 0)])
     assert body_of(push, "protobuf").hex() == VECTOR
     assert snappy(bytes.fromhex(VECTOR)).hex() == "2aa4" + VECTOR

@@ -1,6 +1,6 @@
 """Entries of Loki streams against the records they are made of, read back by the protobuf runtime."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 4.5)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 4.3)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Requests to lines: rows O1 to O5 and O8 of wire-contracts.md 2.7 as far as they are bytes, and the readers against the runtime."""
+"""Requests to lines: rows O1 to O5 and O8 of docs/wires.md 2.6 as far as they are bytes, and the readers against the runtime."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 2.7)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 2.6)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Answers and what follows from them, against google.rpc's own messages; the tables of wire-contracts.md 2.1 and 2.2."""
+"""Answers and what follows from them, against google.rpc's own messages; the tables of docs/wires.md 2.1 and 2.2."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 2.7)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 2.6)
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where syslog messages end, whatever way their bytes come, and what the core makes of them."""
 
-# ruff: noqa: N802 (tests carry the row names of wire-contracts.md 6.7)
+# ruff: noqa: N802 (tests carry the row names of docs/wires.md 6.6)
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WITH_HOST = b"<94>Nov 24 14:22:57 esa1.example.net mail_logs: Info: MID 20484150
 CRITICAL = b"<166>Mar 17 18:24:37 mail_logs: Critical: Error while sending alert: no route"
 FILE_FORM = b"Tue Apr  6 14:38:34 2004 Info: MID 1 RID [0] Response 'queued as 9C8B425DA7'"
 SHAPES = (NO_HOST, WITH_HOST, CRITICAL, FILE_FORM)
-"""The four shapes of wire-contracts.md 6.5."""
+"""The four shapes of docs/wires.md 6.4."""
 
 INJECTED = b"<166>Mar 17 18:24:37 mail_logs: Info: ICID 9 TLS success protocol TLSv1.2 cipher AES128-SHA"
 
