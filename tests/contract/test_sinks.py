@@ -295,7 +295,7 @@ class WebhookStore(_HttpStore):
         return TAKEN
 
     def sink(self) -> Sink:
-        return WebhookSink(Poster(timeout_s=20.0), self.receiver.url, name="sink")
+        return WebhookSink(Poster(timeout_s=20.0), [self.receiver.url], name="sink")
 
     def numbers(self) -> list[int]:
         return self.taken

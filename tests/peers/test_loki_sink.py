@@ -93,7 +93,9 @@ def test_L9_framed_snappy_is_refused(victoria_logs: VictoriaLogs) -> None:
     assert victoria_logs.request("POST", PUSH, framed, {"Content-Type": "application/x-protobuf"}).status == 400
 
 
-@pytest.mark.parametrize("settings", [{}, {"format": "json"}, {"format": "json", "gzip": False}], ids=["protobuf", "json, gzip", "json"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"format": "json"}, {"format": "json", "compression": "none"}], ids=["protobuf", "json, gzip", "json"]
+)
 def test_records_arrive_whole(victoria_logs: VictoriaLogs, settings: dict[str, Any]) -> None:
     """Real samples and simulated mail, every kind: labels, time to the nanosecond, line and metadata of each record."""
     lines = [line for _, line in simulate(SimulationSettings(seed=21, messages=40))]

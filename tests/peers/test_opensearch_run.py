@@ -53,7 +53,7 @@ class Into:
         """A configuration with a `data_dir` of its own."""
         folder = self._folder / name
         folder.mkdir()
-        sink = {"type": "elasticsearch", "nodes": [self.node.url], "records": self._kinds, "retry_initial_s": 0.1, "retry_max_s": 1.0}
+        sink = {"type": "elasticsearch", "endpoints": [self.node.url], "records": self._kinds, "retry_initial_s": 0.1, "retry_max_s": 1.0}
         self.config = write_config(folder, sinks=[sink], max_hold_s=0.2)
         return self.config
 

@@ -59,9 +59,9 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "api"
     token: str | None = None
     lossy: bool | None = None
-    max_message_bytes: int = 16 << 20
+    max_request_bytes: int = 16 << 20
     max_calls: int = 128
-    max_calls_per_connection: int = 32
+    max_calls_per_session: int = 32
     max_watchers: int = 64
     idle_timeout_s: float = 600.0
     """A connection without a call for so long is closed; the client makes a new one when it needs it."""
@@ -125,8 +125,8 @@ class ApiServer:
             interceptors=[_Door(settings.token, self._refusals)] if settings.token is not None else [],
             options=[
                 ("grpc.so_reuseport", 0),  # else a second sidecar would get half of the connections
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
+                ("grpc.max_receive_message_length", settings.max_request_bytes),
+                ("grpc.max_concurrent_streams", settings.max_calls_per_session),
                 ("grpc.max_connection_idle_ms", int(settings.idle_timeout_s * 1000)),
                 ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout_s * 1000)),
                 ("grpc.keepalive_time_ms", 60_000),  # finds half-open connections

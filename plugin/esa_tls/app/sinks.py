@@ -2,8 +2,8 @@
 
 from esa_tls.config import (
     ElasticsearchSink,
+    FluentEndpoint,
     FluentSink,
-    FluentUpstream,
     JsonlSink,
     KafkaSink,
     LokiSink,
@@ -59,7 +59,7 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
                 cls_wanted=classes,
                 kinds=frozenset(kinds),
                 tag_prefix=settings.tag_prefix,
-                gzip=settings.gzip,
+                gzip=settings.compression == "gzip",
                 max_frame_bytes=settings.max_frame_bytes,
                 connect_timeout_s=settings.connect_timeout_s,
                 ack_timeout_s=settings.ack_timeout_s,
@@ -98,7 +98,7 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
                 cls_wanted=classes,
                 kinds=kinds,
                 form=settings.format,
-                gzip=settings.gzip,
+                gzip=settings.compression == "gzip",
                 headers=_loki_headers(settings),
                 max_request_bytes=settings.max_request_bytes,
                 max_in_flight=settings.max_in_flight,
@@ -112,23 +112,24 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
                 cls_wanted=classes,
                 kinds=kinds,
                 events=EventSettings(source=settings.source, sourcetype=settings.sourcetype, index=settings.index),
-                gzip=settings.gzip,
+                gzip=settings.compression == "gzip",
+                headers={key: value.reveal() for key, value in settings.headers.items()},
                 max_request_bytes=settings.max_request_bytes,
                 ack_timeout_s=settings.ack_timeout_s,
             )
         case WebhookSink():
             return WebhookClient(
                 _poster(settings, counters),
-                settings.url,
+                settings.endpoints,
                 name=settings.name,
                 cls_wanted=classes,
                 kinds=kinds,
-                body=settings.body,
+                form=settings.format,
                 headers={key: value.reveal() for key, value in settings.headers.items()},
                 key=None if settings.signature_key is None else settings.signature_key.reveal().encode(),
-                gzip=settings.gzip,
+                gzip=settings.compression == "gzip",
                 max_request_bytes=settings.max_request_bytes,
-                max_records=settings.max_records,
+                max_request_records=settings.max_request_records,
             )
 
 
@@ -140,9 +141,9 @@ def _nodes(settings: ElasticsearchSink, counters: Counters | None) -> Nodes:
         password=None if settings.password is None else settings.password.reveal(),
     )
     return Nodes(
-        settings.nodes,
+        settings.endpoints,
         headers={**{name: value.reveal() for name, value in settings.headers.items()}, **login},
-        gzip=settings.gzip,
+        gzip=settings.compression == "gzip",
         timeout_s=settings.timeout_s,
         connect_timeout_s=settings.connect_timeout_s,
         tls=None if settings.tls is None else client_contexts(settings.tls, owner=f"sink {settings.name}", counters=counters).current,
@@ -154,6 +155,7 @@ def _poster(settings: LokiSink | SplunkHecSink | WebhookSink, counters: Counters
     tls = settings.tls
     return Poster(
         timeout_s=settings.timeout_s,
+        connect_timeout_s=settings.connect_timeout_s,
         tls=None if tls is None else client_contexts(tls, owner=f"sink {settings.name}", counters=counters).current,
         server_name=None if tls is None else tls.server_name,
         cookies=cookies,
@@ -182,7 +184,7 @@ def _kafka(settings: KafkaSink, classes: tuple[str, ...], counters: Counters | N
         return 0 if files is None else files.generation
 
     properties = client_properties(
-        settings.servers,
+        settings.bootstrap_servers,
         compression=settings.compression,
         max_message_bytes=settings.max_message_bytes,
         client_id=settings.client_id,
@@ -202,7 +204,7 @@ def _kafka(settings: KafkaSink, classes: tuple[str, ...], counters: Counters | N
         name=settings.name,
         cls_wanted=classes,
         kinds=frozenset(settings.records),
-        timeout_s=settings.timeout_s,
+        failing_after_s=settings.failing_after_s,
         tls_generation=tls_generation,
     )
 
@@ -214,7 +216,7 @@ def _otlp_client(settings: OtlpSink, counters: Counters | None) -> OtlpTransport
         settings.protocol,
         settings.endpoints,
         headers={key: value.reveal() for key, value in settings.headers.items()},
-        gzip=settings.gzip,
+        gzip=settings.compression == "gzip",
         timeout_s=settings.timeout_s,
         tls=client_contexts(settings.tls, owner=owner, counters=counters).current if settings.tls is not None and not over_grpc else None,
         credentials=grpc_channel_credentials(settings.tls, owner=owner, counters=counters).current
@@ -228,12 +230,10 @@ def _receivers(settings: FluentSink) -> list[Receiver]:
     """The receivers of a Forward sink, each with what it leaves to the sink filled in."""
     hostname = settings.self_hostname
     receivers = []
-    for upstream in settings.upstreams:
-        if isinstance(upstream, str):
-            host, port = listen_address(upstream)
-            upstream = FluentUpstream(host=host, port=port)  # noqa: PLW2901 (the same in its long form)
-        key = settings.shared_key if upstream.shared_key is None else upstream.shared_key
-        username, password = (settings.username, settings.password) if upstream.username is None else (upstream.username, upstream.password)
+    for entry in settings.endpoints:
+        one = FluentEndpoint(endpoint=entry) if isinstance(entry, str) else entry
+        key = settings.shared_key if one.shared_key is None else one.shared_key
+        username, password = (settings.username, settings.password) if one.username is None else (one.username, one.password)
         credentials = None
         if key is not None:
             hostname = hostname or own_hostname()
@@ -243,5 +243,5 @@ def _receivers(settings: FluentSink) -> list[Receiver]:
                 username=username,
                 password=None if password is None else password.reveal().encode(),
             )
-        receivers.append(Receiver(upstream.host, upstream.port, upstream.weight, upstream.standby, credentials))
+        receivers.append(Receiver(*listen_address(one.endpoint), one.weight, one.standby, credentials))
     return receivers

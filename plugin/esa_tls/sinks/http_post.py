@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import aiohttp
 import msgspec
@@ -77,6 +77,15 @@ class Poster:
             raise Unreached(f"{url}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(f"{url}: {str(error) or type(error).__name__}") from error
+
+    async def post_first(self, urls: Sequence[str], body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send one request to the first of `urls` that can be reached; an answer, whatever it says, is the answer. Raises as `post`."""
+        for url in urls[:-1]:
+            try:
+                return await self.post(url, body, headers)
+            except Unreached:
+                continue
+        return await self.post(urls[-1], body, headers)
 
     async def close(self) -> None:
         """Close all connections; a later `post` fails."""

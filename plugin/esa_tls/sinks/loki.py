@@ -24,7 +24,7 @@ import xxhash
 from esa_tls.core.batch import Row
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
-from esa_tls.sinks.http_post import MAX_ANSWER_BYTES, Answer, Poster, Unreached, gzipped
+from esa_tls.sinks.http_post import MAX_ANSWER_BYTES, Answer, Poster, gzipped
 from esa_tls.wire.loki import CONTENT_TYPES, PUSH_PATH, Form, Place, Push, body_of, halves, only, pushes_of, snappy
 from esa_tls.wire.loki_answers import classify, refusal_of
 from esa_tls.wire.loki_entries import Entries, Entry
@@ -152,12 +152,7 @@ class LokiSink:
         sent = body if self._form == "json" else snappy(body)
         if self._gzip:
             sent = await gzipped(sent)
-        for url in self._urls[:-1]:
-            try:
-                return await self._poster.post(url, sent, self._headers)
-            except Unreached:
-                continue
-        return await self._poster.post(self._urls[-1], sent, self._headers)
+        return await self._poster.post_first(self._urls, sent, self._headers)
 
     def _left_of(self, push: Push, answer: Answer) -> tuple[Push, ...]:
         """What of a request has still to be sent after its answer. Raises TransientError if that is all of it, at another time."""

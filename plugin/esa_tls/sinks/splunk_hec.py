@@ -20,7 +20,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -80,6 +80,7 @@ class SplunkHecSink:
         kinds: frozenset[str] = ALL_KINDS,
         events: EventSettings = EventSettings(),  # noqa: B008 (frozen)
         gzip: bool = True,
+        headers: Mapping[str, str] | None = None,
         max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES,
         ack_timeout_s: float = DEFAULT_ACK_TIMEOUT_S,
         now_s: Callable[[], float] = time.time,
@@ -93,6 +94,7 @@ class SplunkHecSink:
         self._endpoints = tuple(endpoint.rstrip("/") for endpoint in endpoints)
         self._channel = str(uuid.uuid4())
         self._headers = {
+            **(headers or {}),
             "Authorization": f"Splunk {token}",
             "X-Splunk-Request-Channel": self._channel,
             "Content-Type": "application/json",

@@ -42,7 +42,7 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_request_bytes: int = 64 << 20
     """After decompression. The specification recommends 64 MiB; grpcio's own default is 4 MiB."""
     answer_within_s: float = 4.0
-    max_calls_per_connection: int = 32
+    max_calls_per_session: int = 32
     idle_timeout_s: float = 600.0
     """A connection without a call for so long is closed; the client makes a new one when it needs it."""
     handshake_timeout_s: float = 20.0
@@ -90,7 +90,7 @@ class OtlpGrpcServer:
             options=[
                 ("grpc.so_reuseport", 0),  # else a second sidecar would get half of the connections
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
-                ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
+                ("grpc.max_concurrent_streams", settings.max_calls_per_session),
                 ("grpc.http.overload_protection", 0),  # it counts calls that have ended and refuses what the limit allows
                 ("grpc.max_connection_idle_ms", int(settings.idle_timeout_s * 1000)),
                 ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout_s * 1000)),

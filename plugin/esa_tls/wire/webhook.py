@@ -19,16 +19,16 @@ import msgspec
 from esa_tls.wire.json_batches import Entry
 from esa_tls.wire.otlp_status import retry_after_s
 
-__all__ = ["CONTENT_TYPES", "SIGNATURE", "Body", "Verdict", "body_of", "classify", "signature"]
+__all__ = ["CONTENT_TYPES", "SIGNATURE", "Form", "Verdict", "body_of", "classify", "signature"]
 
-Body = Literal["array", "ndjson"]
+Form = Literal["array", "ndjson"]
 
-CONTENT_TYPES: dict[Body, str] = {"array": "application/json", "ndjson": "application/x-ndjson"}
+CONTENT_TYPES: dict[Form, str] = {"array": "application/json", "ndjson": "application/x-ndjson"}
 
 SIGNATURE = "X-Esa-Tls-Signature"
 
 
-def body_of(batch: Sequence[Entry], form: Body) -> bytes:
+def body_of(batch: Sequence[Entry], form: Form) -> bytes:
     """The body of a request."""
     if form == "ndjson":
         return b"\n".join([entry.data for entry in batch]) + b"\n"

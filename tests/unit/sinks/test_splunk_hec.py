@@ -79,10 +79,10 @@ def first(*replies: Reply) -> Callable[[Posted], Reply | None]:
 
 @pytest.mark.parametrize("gzip", [False, True])
 async def test_records_arrive_in_order(gzip: bool) -> None:
-    """All records of all rows in one request, with token, channel, settings and compression."""
+    """All records of all rows in one request, with token, channel, settings, headers and compression."""
     stub, receiver = hec(indexes=("mail",))
     async with receiver:
-        sink = sink_for(receiver, gzip=gzip, events=EventSettings(index="mail"))
+        sink = sink_for(receiver, gzip=gzip, events=EventSettings(index="mail"), headers={"X-Gateway": "g"})
         await sink.open(None)
         await sink.send(rows(3, 2, 40))
         await sink.close()
@@ -91,6 +91,7 @@ async def test_records_arrive_in_order(gzip: bool) -> None:
     assert {"esa_tls:line"} == {event["sourcetype"] for event in stub.events}
     assert len(stub.requests) == 1
     assert (receiver.requests[0].sent != receiver.requests[0].body) == gzip
+    assert receiver.requests[0].headers["x-gateway"] == "g"
     assert sink.state() is None
 
 

@@ -47,26 +47,42 @@ def answers(*replies: Reply) -> Callable[[Posted], Reply]:
     return lambda _: next(left, OK)
 
 
-def sink_for(receiver: HttpReceiver, *, poster: Poster | None = None, path: str = "/in", **options: Any) -> WebhookSink:
-    """A sink for this receiver."""
-    return WebhookSink(poster or Poster(timeout_s=20.0), receiver.url + path, **options)
+def sink_for(*receivers: HttpReceiver, poster: Poster | None = None, path: str = "/in", **options: Any) -> WebhookSink:
+    """A sink for these receivers."""
+    return WebhookSink(poster or Poster(timeout_s=20.0), [receiver.url + path for receiver in receivers], **options)
 
 
 @pytest.mark.parametrize("gzip", [False, True])
-@pytest.mark.parametrize("body", ["array", "ndjson"])
-async def test_records_arrive_in_order(body: Any, gzip: bool) -> None:
+@pytest.mark.parametrize("form", ["array", "ndjson"])
+async def test_records_arrive_in_order(form: Any, gzip: bool) -> None:
     """All records of all rows in one request, in either form, headers and compression as configured."""
     async with HttpReceiver() as receiver:
-        sink = sink_for(receiver, path="/in?source=esa", body=body, gzip=gzip, headers={"Authorization": "Bearer t"})
+        sink = sink_for(receiver, path="/in?source=esa", form=form, gzip=gzip, headers={"Authorization": "Bearer t"})
         await sink.open(None)
         await sink.send(rows(3, 2, 40))
         await sink.close()
     (posted,) = receiver.requests
     assert list(range(45)) == numbers(posted)
     assert (posted.path, dict(posted.query), posted.headers["authorization"]) == ("/in", {"source": "esa"}, "Bearer t")
-    assert posted.headers["content-type"] == ("application/json" if body == "array" else "application/x-ndjson")
+    assert posted.headers["content-type"] == ("application/json" if form == "array" else "application/x-ndjson")
     assert (posted.sent != posted.body) == gzip
     assert sink.state() is None
+
+
+async def test_endpoints_in_their_order() -> None:
+    """The next one is used when one cannot be reached; an answer of the first is not passed on to the next."""
+    replies = answers(OK, Reply(503))
+    async with HttpReceiver(replies) as first, HttpReceiver() as second:
+        sink = sink_for(first, second)
+        await sink.send(rows(1))
+        with pytest.raises(TransientError):
+            await sink.send(rows(2))
+        assert second.requests == []
+        await first.stop()
+        await sink.send(rows(2))
+        assert [numbers(posted) for posted in second.requests] == [[0, 1]]
+        await sink.close()
+        await first.start()
 
 
 async def test_only_wanted_kinds() -> None:
@@ -88,7 +104,7 @@ async def test_requests_stay_below_the_limits() -> None:
         (3, rows_of("json", [("line", range(52, 70))])),
     ]
     async with HttpReceiver() as receiver:
-        sink = sink_for(receiver, max_request_bytes=65536, max_records=10)
+        sink = sink_for(receiver, max_request_bytes=65536, max_request_records=10)
         with pytest.raises(RecordsRejected) as caught:
             await sink.send(made)
         await sink.close()
@@ -187,7 +203,7 @@ async def test_poison_is_found_by_halving(status: int) -> None:
 async def test_what_was_taken_is_not_sent_again_after_a_failure_behind_it() -> None:
     """The second of three batches fails: the repeated send begins with it; records refused before the failure are still named."""
     async with HttpReceiver(answers(Reply(400), Reply(503))) as receiver:
-        sink = sink_for(receiver, max_records=1)
+        sink = sink_for(receiver, max_request_records=1)
         with pytest.raises(TransientError):
             await sink.send(rows(3))
         with pytest.raises(RecordsRejected) as caught:
