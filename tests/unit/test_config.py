@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
 
 from esa_tls import config, reference
 from esa_tls.config import Config, FluentSink, FluentSource, JsonlSink, OtlpGrpcSource, OtlpHttpSource, OtlpSink, Secret, load, parse
+from esa_tls.core.records import KINDS
 from esa_tls.errors import ConfigError
 
 
@@ -388,3 +389,9 @@ def test_a_page_on_loopback_needs_no_guard(listen: str) -> None:
     tls = config.ListenTls(cert_file="c", key_file="k")
     assert not config.is_guarded(config.Web(listen="192.0.2.1:80", tls=tls))
     assert config.is_guarded(config.Web(listen="192.0.2.1:80", tls=config.ListenTls(cert_file="c", key_file="k", client_ca_file="ca")))
+
+
+def test_kinds_of_records_are_those_there_are() -> None:
+    """`records` of a sink may name every kind there is, and is all of them by default."""
+    assert get_args(config.RecordKind) == KINDS
+    assert FluentSink(endpoints=["a:1"]).records == list(KINDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -20,7 +20,7 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: SinkName
     records: Annotated[list[RecordKind], Meta(description="Kinds of records wanted.", min_length=1)] = msgspec.field(
-        default_factory=lambda: ["line", "connection", "delivery", "message", "consolidated"]
+        default_factory=lambda: list(get_args(RecordKind))
     )
     from_: Annotated[
         Literal["tail", "oldest"],

@@ -23,13 +23,13 @@ from collections.abc import Callable, Sequence
 
 from esa_tls import telemetry
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
 from esa_tls.sinks.elasticsearch_nodes import BUSY, Nodes, Response
 from esa_tls.wire.elasticsearch import (
     BULK_PATH,
     NDJSON,
-    SETTINGS_RETRY_S,
     Answer,
     Bulk,
     Fate,
@@ -40,10 +40,10 @@ from esa_tls.wire.elasticsearch import (
     halves,
     index_of,
 )
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
 
 log = logging.getLogger(__name__)
 
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 4 << 20
 DEFAULT_MAX_REQUEST_RECORDS = 5000
@@ -77,7 +77,7 @@ class ElasticsearchSink:
         *,
         name: str = "elasticsearch",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         namespace: str = "default",
         max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES,
         max_request_records: int = DEFAULT_MAX_REQUEST_RECORDS,

@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from esa_tls.core.records import KINDS
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
 from esa_tls.wire.kafka import Message, Verdict, classify, messages_of
@@ -47,8 +48,6 @@ class _ClientLog:
         """Called by the client."""
         self._log.log(min(level, logging.WARNING), message, *arguments)
 
-
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 ALL_DOWN = -187
 """The client's code for "all brokers are down"."""
@@ -176,7 +175,7 @@ class KafkaSink:
         *,
         name: str = "kafka",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         failing_after_s: float = 30.0,
         tls_generation: Callable[[], int] | None = None,
         now_s: Callable[[], float] = time.time,

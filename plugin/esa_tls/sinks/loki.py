@@ -22,14 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 import xxhash
 
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
 from esa_tls.sinks.http_post import MAX_ANSWER_BYTES, Answer, Poster, gzipped
 from esa_tls.wire.loki import CONTENT_TYPES, PUSH_PATH, Form, Place, Push, body_of, halves, only, pushes_of, snappy
 from esa_tls.wire.loki_answers import classify, refusal_of
 from esa_tls.wire.loki_entries import Entries, Entry
-
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 1 << 20
 DEFAULT_MAX_IN_FLIGHT = 4
@@ -48,7 +47,7 @@ class LokiSink:
         *,
         name: str = "loki",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         form: Form = "protobuf",
         gzip: bool = True,
         headers: Mapping[str, str] | None = None,

@@ -32,6 +32,7 @@ from isal import igzip
 from esa_tls import __version__, telemetry
 from esa_tls.core.batch import Row
 from esa_tls.core.protobuf import fields
+from esa_tls.core.records import KINDS
 from esa_tls.errors import MalformedMessage, TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
 from esa_tls.wire.otlp_encode import Cut, Request, cut_requests, split
@@ -39,7 +40,6 @@ from esa_tls.wire.otlp_status import JSON, PROTOBUF, Verdict, after_grpc, after_
 
 log = logging.getLogger(__name__)
 
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 4 << 20
 """What a gRPC server takes when nobody told it otherwise."""
@@ -253,7 +253,7 @@ class OtlpSink:
         *,
         name: str = "otlp",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES,
         counters: telemetry.Counters | None = None,
     ) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import xxhash
 
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
 from esa_tls.sinks.http_post import Answer, Poster, Unreached, gzipped
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 1_000_000
 DEFAULT_ACK_TIMEOUT_S = 300.0
@@ -77,7 +77,7 @@ class SplunkHecSink:
         *,
         name: str = "splunk_hec",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         events: EventSettings = EventSettings(),  # noqa: B008 (frozen)
         gzip: bool = True,
         headers: Mapping[str, str] | None = None,

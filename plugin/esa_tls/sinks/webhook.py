@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
 from esa_tls.sinks.http_post import Poster, gzipped
@@ -28,7 +29,6 @@ from esa_tls.wire.webhook import CONTENT_TYPES, SIGNATURE, Form, body_of, classi
 if TYPE_CHECKING:
     from esa_tls.core.batch import Row
 
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 1 << 20
 DEFAULT_MAX_REQUEST_RECORDS = 500
@@ -46,7 +46,7 @@ class WebhookSink:
         *,
         name: str = "webhook",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         form: Form = "array",
         headers: Mapping[str, str] | None = None,
         key: bytes | None = None,

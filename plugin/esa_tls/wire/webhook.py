@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from esa_tls.wire.json_batches import Entry
-from esa_tls.wire.otlp_status import retry_after_s
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S, retry_after_s
 
 __all__ = ["CONTENT_TYPES", "SIGNATURE", "Form", "Verdict", "body_of", "classify", "signature"]
 
@@ -55,9 +55,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 _COME_AGAIN = frozenset({408, 425, 429})
 _SETTINGS = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 415, 421, 426, 431, 451, 501, 505})
 """Nothing is wrong with the records: credentials, address, or what the receiver is."""
-
-SETTINGS_RETRY_S = 30.0
-"""How long at least to wait after an answer that somebody has to look at."""
 
 
 def classify(status: int, *, retry_after: str | None = None, now_s: float = 0.0) -> Verdict:

@@ -14,10 +14,12 @@ from tests.contract.kafka_fakes import FATAL, NOT_ENOUGH_REPLICAS, TOO_LARGE, Fa
 
 from esa_tls.config.kafka import KAFKA_OWN_PROPERTIES
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
-from esa_tls.sinks.kafka import ALL_KINDS, FIXED, KafkaSink, client_maker, client_properties, tls_properties
-from esa_tls.wire.kafka import SETTINGS_RETRY_S, topics_of
+from esa_tls.sinks.kafka import FIXED, KafkaSink, client_maker, client_properties, tls_properties
+from esa_tls.wire.kafka import topics_of
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
 
 TOPICS = topics_of("esa-tls")
 
@@ -330,7 +332,7 @@ async def test_the_real_client_without_a_broker(caplog: pytest.LogCaptureFixture
     made = client_properties(
         [f"127.0.0.1:{free_port()}"], compression="lz4", max_message_bytes=1_000_000, client_id="t", tls=None, sasl=None, options={}
     )
-    sink = KafkaSink(client_maker(made), TOPICS, kinds=ALL_KINDS, failing_after_s=1.0)
+    sink = KafkaSink(client_maker(made), TOPICS, kinds=frozenset(KINDS), failing_after_s=1.0)
     with pytest.raises(TransientError, match=r"brokers are down|Connection refused"):
         await sink.send(rows(3))
     async with asyncio.timeout(10):

@@ -24,10 +24,11 @@ from tests.contract.http_receiver import HttpReceiver, Posted, Reply
 from tests.contract.loki_stub import NS, LokiStub, Stored, labels_of, sent
 
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
 from esa_tls.sinks.http_post import Poster
-from esa_tls.sinks.loki import ALL_KINDS, LokiSink
+from esa_tls.sinks.loki import LokiSink
 from esa_tls.sinks.otlp import HttpClient, OtlpSink
 from esa_tls.wire.loki_entries import Entries
 
@@ -474,7 +475,7 @@ async def test_the_end() -> None:
         with pytest.raises(TransientError):
             await sink.send(rows(record(1)))
     assert receiver.requests == []
-    assert sink.kinds == ALL_KINDS
+    assert sink.kinds == frozenset(KINDS)
 
 
 async def test_L8_otlp_to_lokis_own_endpoint() -> None:

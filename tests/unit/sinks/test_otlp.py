@@ -17,9 +17,10 @@ from tests.contract.otlp_receiver import TAKE, OtlpReceiver, ReceivedRequest, Re
 
 from esa_tls import telemetry
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
-from esa_tls.sinks.otlp import ALL_KINDS, GrpcClient, HttpClient, OtlpSink, make_client
+from esa_tls.sinks.otlp import GrpcClient, HttpClient, OtlpSink, make_client
 from esa_tls.telemetry import Counters
 from esa_tls.wire.otlp_status import RETRY_INFO, Answer, retry_trailers
 
@@ -43,7 +44,7 @@ def sink_for(
     *,
     max_request_bytes: int = 4 << 20,
     counters: Counters | None = None,
-    kinds: frozenset[str] = ALL_KINDS,
+    kinds: frozenset[str] = frozenset(KINDS),
     **options: Any,
 ) -> OtlpSink:
     """A sink for this receiver."""
