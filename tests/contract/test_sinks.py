@@ -38,11 +38,11 @@ from esa_tls.runtime.journal import DeadLetter, Journal
 from esa_tls.sinks.elasticsearch import ElasticsearchSink
 from esa_tls.sinks.elasticsearch_nodes import Nodes
 from esa_tls.sinks.fluent import FluentSink
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import HttpClient
 from esa_tls.sinks.jsonl import JsonlSink, Syscalls
 from esa_tls.sinks.kafka import KafkaSink
 from esa_tls.sinks.loki import LokiSink
-from esa_tls.sinks.otlp import OtlpSink, make_client
+from esa_tls.sinks.otlp import OtlpSink, make_transport
 from esa_tls.sinks.splunk_hec import SplunkHecSink
 from esa_tls.sinks.webhook import WebhookSink
 from esa_tls.telemetry import SINK_DEAD_LETTERED, SINK_REJECTED, SINK_RETRIES, SINK_SENT, Counters
@@ -169,7 +169,7 @@ class OtlpStore:
         receiver.answer = lambda _: busy if self.failing() else TAKE
 
     def sink(self) -> Sink:
-        client = make_client(self.receiver.protocol, [self.receiver.endpoint], headers={}, gzip=False, timeout_s=20.0)
+        client = make_transport(self.receiver.protocol, [self.receiver.endpoint], headers={}, gzip=False, timeout_s=20.0)
         return OtlpSink(client, name="sink", max_request_bytes=65536)
 
     def numbers(self) -> list[int]:
@@ -295,7 +295,7 @@ class WebhookStore(_HttpStore):
         return TAKEN
 
     def sink(self) -> Sink:
-        return WebhookSink(Poster(timeout_s=20.0), [self.receiver.url], name="sink")
+        return WebhookSink(HttpClient(timeout_s=20.0), [self.receiver.url], name="sink")
 
     def numbers(self) -> list[int]:
         return self.taken
@@ -310,7 +310,7 @@ class LokiStore(_HttpStore):
         self.receiver.answer = self.stub.answer
 
     def sink(self) -> Sink:
-        return LokiSink(Poster(timeout_s=20.0), [self.receiver.url], Entries(), name="sink", max_request_bytes=100_000)
+        return LokiSink(HttpClient(timeout_s=20.0), [self.receiver.url], Entries(), name="sink", max_request_bytes=100_000)
 
     def numbers(self) -> list[int]:
         return [int(entry.fields["event_id"].removeprefix("id-")) for entry in self.stub.accepted]
@@ -325,7 +325,7 @@ class SplunkStore(_HttpStore):
         self.receiver.answer = self.stub.answer
 
     def sink(self) -> Sink:
-        return SplunkHecSink(Poster(timeout_s=20.0), [self.receiver.url], TOKEN, name="sink", max_request_bytes=100_000)
+        return SplunkHecSink(HttpClient(timeout_s=20.0), [self.receiver.url], TOKEN, name="sink", max_request_bytes=100_000)
 
     def numbers(self) -> list[int]:
         return [int(event["event"]["event"]["id"].removeprefix("id-")) for event in self.stub.events]

@@ -17,17 +17,17 @@ from esa_tls.runtime.dispatch import Sink
 from esa_tls.runtime.streams import own_hostname
 from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials
 from esa_tls.sinks.elasticsearch import ElasticsearchSink as BulkClient
-from esa_tls.sinks.elasticsearch_nodes import Nodes, authorization
+from esa_tls.sinks.elasticsearch_nodes import MAX_BULK_RESPONSE_BYTES, Nodes, authorization
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
 from esa_tls.sinks.fluent_upstreams import Receiver
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import MAX_RESPONSE_BYTES, HttpClient
 from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
 from esa_tls.sinks.kafka import KafkaSink as KafkaProducer
 from esa_tls.sinks.kafka import client_maker, client_properties, tls_properties
 from esa_tls.sinks.loki import LokiSink as LokiClient
-from esa_tls.sinks.otlp import Client as OtlpTransport
 from esa_tls.sinks.otlp import OtlpSink as OtlpClient
-from esa_tls.sinks.otlp import make_client
+from esa_tls.sinks.otlp import Transport as OtlpTransport
+from esa_tls.sinks.otlp import make_transport
 from esa_tls.sinks.splunk_hec import SplunkHecSink as SplunkHecClient
 from esa_tls.sinks.webhook import WebhookSink as WebhookClient
 from esa_tls.telemetry import Counters
@@ -68,7 +68,7 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
             )
         case OtlpSink():
             return OtlpClient(
-                _otlp_client(settings, counters),
+                _otlp_transport(settings, counters),
                 name=settings.name,
                 cls_wanted=classes,
                 kinds=frozenset(kinds),
@@ -91,7 +91,7 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
             return _kafka(settings, classes, counters)
         case LokiSink():
             return LokiClient(
-                _poster(settings, counters),
+                _http(settings, counters),
                 settings.endpoints,
                 Entries(labels=settings.labels, label_fields=settings.label_fields, max_line_bytes=settings.max_line_bytes),
                 name=settings.name,
@@ -105,7 +105,7 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
             )
         case SplunkHecSink():
             return SplunkHecClient(
-                _poster(settings, counters, cookies=True),
+                _http(settings, counters, cookies=True),
                 settings.endpoints,
                 settings.token.reveal(),
                 name=settings.name,
@@ -119,7 +119,7 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
             )
         case WebhookSink():
             return WebhookClient(
-                _poster(settings, counters),
+                _http(settings, counters),
                 settings.endpoints,
                 name=settings.name,
                 cls_wanted=classes,
@@ -142,23 +142,27 @@ def _nodes(settings: ElasticsearchSink, counters: Counters | None) -> Nodes:
     )
     return Nodes(
         settings.endpoints,
+        client=_http(settings, counters, max_response_bytes=MAX_BULK_RESPONSE_BYTES),
         headers={**{name: value.reveal() for name, value in settings.headers.items()}, **login},
         gzip=settings.compression == "gzip",
-        timeout_s=settings.timeout_s,
-        connect_timeout_s=settings.connect_timeout_s,
-        tls=None if settings.tls is None else client_contexts(settings.tls, owner=f"sink {settings.name}", counters=counters).current,
-        server_name=None if settings.tls is None else settings.tls.server_name,
     )
 
 
-def _poster(settings: LokiSink | SplunkHecSink | WebhookSink, counters: Counters | None, *, cookies: bool = False) -> Poster:
+def _http(
+    settings: ElasticsearchSink | LokiSink | SplunkHecSink | WebhookSink,
+    counters: Counters | None,
+    *,
+    cookies: bool = False,
+    max_response_bytes: int = MAX_RESPONSE_BYTES,
+) -> HttpClient:
     tls = settings.tls
-    return Poster(
+    return HttpClient(
         timeout_s=settings.timeout_s,
         connect_timeout_s=settings.connect_timeout_s,
         tls=None if tls is None else client_contexts(tls, owner=f"sink {settings.name}", counters=counters).current,
         server_name=None if tls is None else tls.server_name,
         cookies=cookies,
+        max_response_bytes=max_response_bytes,
     )
 
 
@@ -209,10 +213,10 @@ def _kafka(settings: KafkaSink, classes: tuple[str, ...], counters: Counters | N
     )
 
 
-def _otlp_client(settings: OtlpSink, counters: Counters | None) -> OtlpTransport:
+def _otlp_transport(settings: OtlpSink, counters: Counters | None) -> OtlpTransport:
     owner = f"sink {settings.name}"
     over_grpc = settings.protocol == "grpc"
-    return make_client(
+    return make_transport(
         settings.protocol,
         settings.endpoints,
         headers={key: value.reveal() for key, value in settings.headers.items()},

@@ -26,7 +26,8 @@ from esa_tls.core.batch import Row
 from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
-from esa_tls.sinks.elasticsearch_nodes import BUSY, Nodes, Response
+from esa_tls.sinks.elasticsearch_nodes import BUSY, Nodes
+from esa_tls.sinks.http_client import Response
 from esa_tls.wire.elasticsearch import (
     BULK_PATH,
     NDJSON,
@@ -180,9 +181,7 @@ class ElasticsearchSink:
                     raise StoreSettings(f"{response.url}: {answer.message}", retry_after_s=answer.after_s)
 
     def _understood(self, response: Response, records: int) -> Answer:
-        return classify(
-            response.status, response.body, records=records, retry_after=response.headers.get("retry-after"), now_s=self._now_s()
-        )
+        return classify(response.status, response.body, records=records, retry_after=response.retry_after, now_s=self._now_s())
 
     def _settle(self, bulk: Bulk, fates: Sequence[Fate], response: Response) -> None:
         """Note what became of each record. Raises TransientError if some have to be sent again."""

@@ -29,7 +29,7 @@ import xxhash
 from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
-from esa_tls.sinks.http_post import Answer, Poster, Unreached, gzipped
+from esa_tls.sinks.http_client import HttpClient, Response, Unreached, gzipped
 from esa_tls.wire.json_batches import Entry, batches_of, entries_of
 from esa_tls.wire.splunk_hec import (
     ACK_PATH,
@@ -71,7 +71,7 @@ class SplunkHecSink:
 
     def __init__(
         self,
-        poster: Poster,
+        client: HttpClient,
         endpoints: Sequence[str],
         token: str,
         *,
@@ -90,7 +90,7 @@ class SplunkHecSink:
         self.name = name
         self.cls_wanted = cls_wanted
         self.kinds = kinds
-        self._poster = poster
+        self._client = client
         self._endpoints = tuple(endpoint.rstrip("/") for endpoint in endpoints)
         self._channel = str(uuid.uuid4())
         self._headers = {
@@ -145,7 +145,7 @@ class SplunkHecSink:
     async def close(self) -> None:
         """Close all connections; a later `send` fails."""
         self._closed = True
-        await self._poster.close()
+        await self._client.close()
 
     # -- events ------------------------------------------------------------------------------------------------------------------
     async def _deliver(self, batch: Sequence[Entry]) -> None:
@@ -176,16 +176,16 @@ class SplunkHecSink:
                 )
             self._taken.add(digest)
 
-    async def _post(self, body: bytes) -> tuple[str, Answer, Verdict]:
+    async def _post(self, body: bytes) -> tuple[str, Response, Verdict]:
         """The answer of the first endpoint that is not busy. Raises TransientError."""
         headers = self._headers
         if self._gzip:
             body, headers = await gzipped(body), {**headers, "Content-Encoding": "gzip"}
         unreached: Unreached | None = None
-        busy: tuple[str, Answer, Verdict] | None = None
+        busy: tuple[str, Response, Verdict] | None = None
         for endpoint in self._endpoints:
             try:
-                answer = await self._poster.post(endpoint + EVENT_PATH, body, headers)
+                answer = await self._client.post(endpoint + EVENT_PATH, body, headers)
             except Unreached as error:
                 unreached = error
                 continue
@@ -219,7 +219,7 @@ class SplunkHecSink:
         waiting = {one.ack_id: digest for digest, one in self._waiting.items() if one.endpoint == endpoint}
         url = f"{endpoint}{ACK_PATH}?channel={self._channel}"
         try:
-            answer = await self._poster.post(url, acks_body(sorted(waiting)), self._headers)
+            answer = await self._client.post(url, acks_body(sorted(waiting)), self._headers)
         except TransientError:
             self._forget_late(endpoint)
             raise

@@ -22,7 +22,7 @@ import xxhash
 from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
-from esa_tls.sinks.http_post import Poster, gzipped
+from esa_tls.sinks.http_client import HttpClient, gzipped
 from esa_tls.wire.json_batches import Entry, batches_of, entries_of, halves
 from esa_tls.wire.webhook import CONTENT_TYPES, SIGNATURE, Form, body_of, classify, signature
 
@@ -41,7 +41,7 @@ class WebhookSink:
 
     def __init__(
         self,
-        poster: Poster,
+        client: HttpClient,
         endpoints: Sequence[str],
         *,
         name: str = "webhook",
@@ -58,7 +58,7 @@ class WebhookSink:
         self.name = name
         self.cls_wanted = cls_wanted
         self.kinds = kinds
-        self._poster = poster
+        self._client = client
         self._urls = tuple(endpoints)
         self._form = form
         self._headers = {**(headers or {}), "Content-Type": CONTENT_TYPES[form]}
@@ -101,7 +101,7 @@ class WebhookSink:
     async def close(self) -> None:
         """Close all connections; a later `send` fails."""
         self._closed = True
-        await self._poster.close()
+        await self._client.close()
 
     async def _deliver(self, batch: Sequence[Entry]) -> None:
         """Bring one batch to the receiver, in parts where it refuses some of it. Raises TransientError."""
@@ -116,7 +116,7 @@ class WebhookSink:
             headers = self._headers
             if self._key is not None:
                 headers = {**headers, SIGNATURE: signature(sent, self._key, now_s=int(self._now_s()))}
-            answer = await self._poster.post_first(self._urls, sent, headers)
+            answer = await self._client.post_first(self._urls, sent, headers)
             verdict = classify(answer.status, retry_after=answer.retry_after, now_s=self._now_s())
             if verdict.then == "retry":
                 raise TransientError(f"webhook: {answer.told()}", retry_after_s=verdict.after_s)

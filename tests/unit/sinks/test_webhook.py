@@ -21,7 +21,7 @@ from tests.contract.http_receiver import OK, HttpReceiver, Posted, Reply
 from esa_tls.core.batch import Row
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import HttpClient
 from esa_tls.sinks.webhook import WebhookSink
 
 
@@ -47,9 +47,9 @@ def answers(*replies: Reply) -> Callable[[Posted], Reply]:
     return lambda _: next(left, OK)
 
 
-def sink_for(*receivers: HttpReceiver, poster: Poster | None = None, path: str = "/in", **options: Any) -> WebhookSink:
+def sink_for(*receivers: HttpReceiver, client: HttpClient | None = None, path: str = "/in", **options: Any) -> WebhookSink:
     """A sink for these receivers."""
-    return WebhookSink(poster or Poster(timeout_s=20.0), [receiver.url + path for receiver in receivers], **options)
+    return WebhookSink(client or HttpClient(timeout_s=20.0), [receiver.url + path for receiver in receivers], **options)
 
 
 @pytest.mark.parametrize("gzip", [False, True])
@@ -259,7 +259,7 @@ async def test_no_answer_in_time() -> None:
     """The time limit passes: transient."""
     async with HttpReceiver() as receiver:
         receiver.release = asyncio.Event()
-        sink = sink_for(receiver, poster=Poster(timeout_s=0.1))
+        sink = sink_for(receiver, client=HttpClient(timeout_s=0.1))
         with pytest.raises(TransientError):
             await sink.send(rows(1))
         receiver.release.set()
@@ -286,8 +286,8 @@ async def test_tls_follows_renewed_files() -> None:
         one.configure_trust(context)
     current = contexts[0]
     async with HttpReceiver(tls=server) as receiver:
-        poster = Poster(timeout_s=20.0, tls=lambda: current, server_name="hook.example.org")
-        sink = sink_for(receiver, poster=poster)
+        client = HttpClient(timeout_s=20.0, tls=lambda: current, server_name="hook.example.org")
+        sink = sink_for(receiver, client=client)
         with pytest.raises(TransientError, match="certificate"):
             await sink.send(rows(1))
         current = contexts[1]
@@ -312,7 +312,7 @@ async def test_cookies_are_given_back_only_where_wanted() -> None:
     """Balancers set them to send a client to the same server each time."""
     for wanted in (False, True):
         async with HttpReceiver(lambda _: Reply(headers={"Set-Cookie": "node=3"})) as receiver:
-            sink = sink_for(receiver, poster=Poster(timeout_s=20.0, cookies=wanted))
+            sink = sink_for(receiver, client=HttpClient(timeout_s=20.0, cookies=wanted))
             await sink.send(rows(1))
             await sink.send(rows(1))
             await sink.close()
