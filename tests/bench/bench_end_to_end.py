@@ -167,7 +167,7 @@ def measure(folder: Path, *, messages: int, gzip: bool, store: bool, profile: Pa
     receiver = multiprocessing.get_context("spawn").Process(target=receive, args=(theirs,), daemon=True)
     receiver.start()
     port = mine.recv()
-    sink = {"type": "fluent", "upstreams": [f"127.0.0.1:{port}"], "gzip": gzip}
+    sink = {"type": "fluent", "endpoints": [f"127.0.0.1:{port}"], "compression": "gzip" if gzip else "none"}
     told: dict[str, Any] = {}
     listening = None
     if telemetry:

@@ -20,7 +20,7 @@ from esa_tls.core.batch import Batch, Origin, Row, Run
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import HttpClient
 from esa_tls.sinks.loki import DEFAULT_MAX_REQUEST_BYTES, LokiSink
 from esa_tls.wire.loki import Form, Push, body_of, pushes_of, snappy
 from esa_tls.wire.loki_entries import LABEL_FIELDS, Entries
@@ -90,7 +90,7 @@ async def through_the_sink(rows: list[Row], form: Form) -> float:
     runner = web.ServerRunner(web.Server(take, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    sink = LokiSink(Poster(timeout_s=60.0), [f"http://127.0.0.1:{runner.addresses[0][1]}"], Entries(), form=form)
+    sink = LokiSink(HttpClient(timeout_s=60.0), [f"http://127.0.0.1:{runner.addresses[0][1]}"], Entries(), form=form)
     started = time.process_time()
     for at in range(0, len(rows), 8):
         await sink.send(list(enumerate(rows[at : at + 8])))

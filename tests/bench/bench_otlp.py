@@ -28,7 +28,7 @@ from esa_tls.core.line_record import Leaving
 from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate
-from esa_tls.sinks.otlp import OtlpSink, make_client
+from esa_tls.sinks.otlp import OtlpSink, make_transport
 from esa_tls.sources.otlp_grpc import GrpcSettings, OtlpGrpcServer
 from esa_tls.sources.otlp_http import HttpSettings, OtlpHttpServer
 from esa_tls.telemetry import Counters
@@ -222,7 +222,7 @@ async def sinks(rows: list[Row], records: int) -> Iterator[tuple[str, float]]:
     ends: list[tuple[Any, str]] = [("grpc", f"127.0.0.1:{port}"), ("http", f"http://127.0.0.1:{runner.addresses[0][1]}")]
     for protocol, endpoint in ends:
         for gzip in (False, True):
-            sink = OtlpSink(make_client(protocol, [endpoint], headers={}, gzip=gzip, timeout_s=60.0))
+            sink = OtlpSink(make_transport(protocol, [endpoint], headers={}, gzip=gzip, timeout_s=60.0))
             started = time.process_time()
             for at in range(0, len(rows), 8):
                 await sink.send(list(enumerate(rows[at : at + 8])))

@@ -20,7 +20,7 @@ from esa_tls.core.pipeline import CoreSettings, Pipeline
 from esa_tls.core.records import KINDS
 from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import HttpClient
 from esa_tls.sinks.webhook import WebhookSink
 from esa_tls.wire.json_batches import batches_of, entries_of
 from esa_tls.wire.kafka import messages_of, topics_of
@@ -110,7 +110,7 @@ async def webhook_sent(rows: list[Row], records: int) -> float:
     runner = web.ServerRunner(web.Server(take, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    sink = WebhookSink(Poster(timeout_s=60.0), f"http://127.0.0.1:{runner.addresses[0][1]}/")
+    sink = WebhookSink(HttpClient(timeout_s=60.0), [f"http://127.0.0.1:{runner.addresses[0][1]}/"])
     started = time.process_time()
     for at in range(0, len(rows), 8):
         await sink.send(list(enumerate(rows[at : at + 8])))

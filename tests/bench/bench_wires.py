@@ -305,10 +305,10 @@ def main() -> None:
 
     sink("sink jsonl", {"type": "jsonl"})
     with far_end(receive) as (port, _):
-        sink("sink fluent", {"type": "fluent", "upstreams": [f"127.0.0.1:{port}"], "gzip": False})
+        sink("sink fluent", {"type": "fluent", "endpoints": [f"127.0.0.1:{port}"], "compression": "none"})
     with far_end(take_otlp) as ((grpc_port, http_port), _):
-        sink("sink otlp grpc", {"type": "otlp", "protocol": "grpc", "endpoints": [f"127.0.0.1:{grpc_port}"], "gzip": False})
-        sink("sink otlp http", {"type": "otlp", "protocol": "http", "endpoints": [f"http://127.0.0.1:{http_port}"], "gzip": False})
+        sink("sink otlp grpc", {"type": "otlp", "protocol": "grpc", "endpoints": [f"127.0.0.1:{grpc_port}"], "compression": "none"})
+        sink("sink otlp http", {"type": "otlp", "protocol": "http", "endpoints": [f"http://127.0.0.1:{http_port}"], "compression": "none"})
     found = collector_program()
     if found is None:
         print("a Collector passing on is not beside them: tests/peers has not built it (`make peers` does)")

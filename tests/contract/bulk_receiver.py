@@ -5,14 +5,14 @@ It stands where a real OpenSearch would not fail on demand; what a real one answ
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
+import ssl
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
+from tests.contract.receiving import WebReceiver, cut_off
 
 
 class Reply:
@@ -68,10 +68,11 @@ class BulkRequest:
         self.sources = lines[1::2]
 
 
-class BulkReceiver:
+class BulkReceiver(WebReceiver):
     """Listens on a free port. `answer` says what to do with each request; `documents` is what is kept: (index, source) by id."""
 
-    def __init__(self, answer: Callable[[BulkRequest], Reply] = lambda _: TAKE, *, tls: Any = None) -> None:
+    def __init__(self, answer: Callable[[BulkRequest], Reply] = lambda _: TAKE, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls=tls)
         self.answer = answer
         self.documents: dict[str, tuple[str, bytes]] = {}
         self.requests: list[BulkRequest] = []
@@ -80,51 +81,13 @@ class BulkReceiver:
         self.asked_for_template: list[str] = []
         self.max_record_bytes = 1 << 30
         """A larger record is refused for good."""
-        self.release: asyncio.Event | None = None
-        """If given, answers wait for it."""
-        self.waiting = 0
-        self.port = 0
-        self.faults: list[Exception] = []
-        self._tls = tls
-        self._changed = asyncio.Condition()
-        self._runner: web.ServerRunner | None = None
-
-    @property
-    def url(self) -> str:
-        """For the sink's settings."""
-        return f"http://127.0.0.1:{self.port}" if self._tls is None else f"https://localhost:{self.port}"
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
-        await self.stop()
-        if kind is None:
-            assert not self.faults, self.faults
-
-    async def start(self) -> None:
-        """Listen: on a free port, or again on the same one after `stop`."""
-        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None, auto_decompress=False), shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls).start()
-        self.port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """Stop listening and cut all connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def until_waiting(self, requests: int) -> None:
-        """Return when so many requests wait for `release`."""
-        async with asyncio.timeout(20), self._changed:
-            await self._changed.wait_for(lambda: self.waiting >= requests)
 
     def numbers(self) -> list[int]:
         """The ids of `delivery_fakes` records."""
         return [int(record_id.removeprefix("id-")) for record_id in self.documents]
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Take the records, or say what is known of a template."""
         data = await request.read()
         if request.path.startswith("/_index_template/_simulate_index/"):
             self.asked_for_template.append(request.path.rpartition("/")[2])
@@ -138,11 +101,9 @@ class BulkReceiver:
             raise
         self.requests.append(received)
         reply = self.answer(received)
-        await self._wait()
+        await self.held_back()
         if reply.cut:
-            assert request.transport is not None
-            request.transport.abort()
-            return web.Response()
+            return cut_off(request)
         if reply.status != 200:
             return web.Response(status=reply.status, body=reply.body, headers={"Content-Type": "application/json", **reply.headers})
         body = reply.body or json.dumps(self._taken(received, reply)).encode()
@@ -154,17 +115,6 @@ class BulkReceiver:
         assert request.transport is not None
         request.transport.close()
         return response
-
-    async def _wait(self) -> None:
-        if self.release is None:
-            return
-        self.waiting += 1
-        async with self._changed:
-            self._changed.notify_all()
-        try:
-            await self.release.wait()
-        finally:
-            self.waiting -= 1
 
     def _taken(self, request: BulkRequest, reply: Reply) -> dict[str, Any]:
         items: list[dict[str, Any]] = []

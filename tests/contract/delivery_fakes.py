@@ -16,6 +16,7 @@ from esa_tls.core.protobuf import field, key_value
 from esa_tls.runtime.dispatch import Dispatcher, Rows, Sink
 from esa_tls.runtime.journal import DeadLetter
 from esa_tls.telemetry import Counters
+from esa_tls.wire.selection import Selection
 
 
 def record(encoding: str, number: int, *, pad: int = 0) -> bytes:
@@ -162,6 +163,7 @@ def dispatcher(
     *,
     start: str = "oldest",
     counters: Counters | None = None,
+    selection: Selection | None = None,
     sleep: NoWait | None = None,
     uniform: Callable[[float, float], float] = lambda _, high: high,
     clock: Callable[[], float] = lambda: 0.0,
@@ -177,6 +179,7 @@ def dispatcher(
         dead_letter=ledger.dead_letter,
         grown=outbox.grown,
         counters=counters or Counters(),
+        selection=selection,
         start="tail" if start == "tail" else "oldest",
         max_batch_bytes=max_batch_bytes,
         idle_look_s=idle_look_s,

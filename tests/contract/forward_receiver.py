@@ -6,10 +6,10 @@ import asyncio
 import gzip
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgpack
+from tests.contract.receiving import Receiver
 
 FLUENT_BIT_MAX_BYTES = 6_144_000
 
@@ -52,39 +52,24 @@ class ReceivedFrame:
         return [int(record["event"]["id"].removeprefix("id-")) for record in self.records]
 
 
-class ForwardReceiver:
+class ForwardReceiver(Receiver):
     """Listens on a free port of the loopback. `answer` says what to do with each frame; acknowledged ones are in `accepted`.
 
     `max_bytes`: closes as soon as a frame (or its unpacked entries) is larger, as Fluent Bit does.
     """
 
     def __init__(self, answer: Callable[[ReceivedFrame], str] = lambda _: ACK, *, max_bytes: int = FLUENT_BIT_MAX_BYTES) -> None:
+        super().__init__()
         self.answer = answer
         self.max_bytes = max_bytes
         self.frames: list[ReceivedFrame] = []
         self.accepted: list[ReceivedFrame] = []
         self.connections = 0
         self.refused_for_size = 0
-        self.faults: list[BaseException] = []
         self.unanswered = asyncio.Event()
         """Set when a frame was met with silence."""
-        self.release: asyncio.Event | None = None
-        """If given, acks wait for it."""
-        self.most_at_once = 0
-        self.waiting = 0
-        self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._handlers: set[asyncio.Task[None]] = set()
-        self.port = 0
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.stop()
-        if kind is None:
-            assert not self.faults, self.faults
 
     async def start(self) -> None:
         """Listen: on a free port, or again on the same one after `stop`."""
@@ -99,11 +84,6 @@ class ForwardReceiver:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
         await self._server.wait_closed()
-
-    async def until_waiting(self, frames: int) -> None:
-        """Return when so many frames wait for `release`."""
-        async with asyncio.timeout(20), self._changed:
-            await self._changed.wait_for(lambda: self.waiting >= frames)
 
     def numbers(self) -> list[int]:
         """Ids in all accepted frames."""
@@ -147,13 +127,7 @@ class ForwardReceiver:
 
     async def _reply(self, frame: ReceivedFrame, writer: asyncio.StreamWriter) -> bool:
         answer = self.answer(frame)
-        if self.release is not None:
-            self.waiting += 1
-            async with self._changed:
-                self._changed.notify_all()
-            self.most_at_once = max(self.most_at_once, self.waiting)
-            await self.release.wait()
-            self.waiting -= 1
+        await self.held_back()
         ack = msgpack.packb({"ack": frame.chunk})
         if answer == CLOSE:
             return False

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import grpc
 import grpc.aio
 from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from tests.contract.receiving import WebReceiver, cut_off
 
 METHOD = "opentelemetry.proto.collector.logs.v1.LogsService"
 
@@ -66,7 +65,7 @@ class ReceivedRequest:
         return [int(uid.removeprefix("id-")) for uid in self.uids]
 
 
-class OtlpReceiver:
+class OtlpReceiver(WebReceiver):
     """Listens on a free port. `answer` says what to do with each request; those taken are in `accepted`."""
 
     def __init__(
@@ -77,20 +76,13 @@ class OtlpReceiver:
         tls: Any = None,
         max_bytes: int = 4 << 20,
     ) -> None:
+        super().__init__(tls=tls)
         self.protocol = protocol
         self.answer = answer
         self.requests: list[ReceivedRequest] = []
         self.accepted: list[ReceivedRequest] = []
-        self.release: asyncio.Event | None = None
-        """If given, answers wait for it."""
-        self.waiting = 0
-        self.port = 0
-        self.faults: list[Exception] = []
-        self._tls = tls
         self._max_bytes = max_bytes
-        self._changed = asyncio.Condition()
         self._server: Any = None
-        self._runner: web.ServerRunner | None = None
 
     @property
     def endpoint(self) -> str:
@@ -98,15 +90,6 @@ class OtlpReceiver:
         host = "localhost" if self._tls is not None else "127.0.0.1"
         scheme = "" if self.protocol == "grpc" else "http://" if self._tls is None else "https://"
         return f"{scheme}{host}:{self.port}"
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.stop()
-        if kind is None:
-            assert not self.faults, self.faults
 
     async def start(self) -> None:
         """Listen: on a free port, or again on the same one after `stop`."""
@@ -118,22 +101,14 @@ class OtlpReceiver:
             self.port = self._server.add_insecure_port(address) if self._tls is None else self._server.add_secure_port(address, self._tls)
             await self._server.start()
             return
-        self._runner = web.ServerRunner(web.Server(self._post, access_log=None, auto_decompress=False), shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls).start()
-        self.port = self._runner.addresses[0][1]
+        await super().start()
 
     async def stop(self) -> None:
         """Stop listening and cut all connections."""
         if self.protocol == "grpc":
             await self._server.stop(None)
-        elif self._runner is not None:
-            await self._runner.cleanup()
-
-    async def until_waiting(self, requests: int) -> None:
-        """Return when so many requests wait for `release`."""
-        async with asyncio.timeout(20), self._changed:
-            await self._changed.wait_for(lambda: self.waiting >= requests)
+        else:
+            await super().stop()
 
     def numbers(self) -> list[int]:
         """Ids in all accepted requests."""
@@ -142,14 +117,7 @@ class OtlpReceiver:
     async def _take(self, request: ReceivedRequest) -> Reply:
         self.requests.append(request)
         reply = self.answer(request)
-        if self.release is not None:
-            self.waiting += 1
-            async with self._changed:
-                self._changed.notify_all()
-            try:
-                await self.release.wait()
-            finally:
-                self.waiting -= 1
+        await self.held_back()
         if reply.code in (0, 200):
             self.accepted.append(request)
         return reply
@@ -166,7 +134,8 @@ class OtlpReceiver:
             await context.abort(code, "told to", reply.trailers)
         return reply.body
 
-    async def _post(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Take a request over HTTP."""
         data = await request.read()
         compressed = request.headers.get("Content-Encoding") == "gzip"
         try:
@@ -177,8 +146,7 @@ class OtlpReceiver:
             raise
         reply = await self._take(received)
         if reply.cut:
-            assert request.transport is not None
-            request.transport.abort()
+            return cut_off(request)
         return web.Response(status=reply.code or 200, body=reply.body, headers={"Content-Type": "application/x-protobuf", **reply.headers})
 
 

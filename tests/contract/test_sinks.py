@@ -30,6 +30,7 @@ from tests.contract.http_receiver import Reply as HttpReply
 from tests.contract.kafka_fakes import NOT_ENOUGH_REPLICAS, FakeBroker
 from tests.contract.loki_stub import LokiStub
 from tests.contract.otlp_receiver import TAKE, OtlpReceiver, Reply
+from tests.contract.receiving import Receiver
 
 from esa_tls.core.batch import Row, Sealed
 from esa_tls.errors import TransientError
@@ -38,11 +39,11 @@ from esa_tls.runtime.journal import DeadLetter, Journal
 from esa_tls.sinks.elasticsearch import ElasticsearchSink
 from esa_tls.sinks.elasticsearch_nodes import Nodes
 from esa_tls.sinks.fluent import FluentSink
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import HttpClient
 from esa_tls.sinks.jsonl import JsonlSink, Syscalls
 from esa_tls.sinks.kafka import KafkaSink
 from esa_tls.sinks.loki import LokiSink
-from esa_tls.sinks.otlp import OtlpSink, make_client
+from esa_tls.sinks.otlp import OtlpSink, make_transport
 from esa_tls.sinks.splunk_hec import SplunkHecSink
 from esa_tls.sinks.webhook import WebhookSink
 from esa_tls.telemetry import SINK_DEAD_LETTERED, SINK_REJECTED, SINK_RETRIES, SINK_SENT, Counters
@@ -125,16 +126,34 @@ class FileStore:
         self._open.set()
 
 
-class ForwardStore:
+class _Received:
+    """A store of which a receiver is the outside."""
+
+    exactly_once = False
+    poison_pad: int | None = 70_000
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._held = receiver
+        self.failing: Callable[[], bool] = lambda: False
+
+    def hold(self) -> None:
+        self._held.hold()
+
+    async def held(self) -> None:
+        await self._held.until_waiting(1)
+
+    def let_go(self) -> None:
+        self._held.let_go()
+
+
+class ForwardStore(_Received):
     """A Forward receiver; failing = it closes instead of acknowledging."""
 
     encoding = "forward"
-    exactly_once = False
-    poison_pad = 70_000
 
     def __init__(self, receiver: ForwardReceiver) -> None:
+        super().__init__(receiver)
         self.receiver = receiver
-        self.failing: Callable[[], bool] = lambda: False
         receiver.answer = lambda _: CLOSE if self.failing() else ACK
 
     def sink(self) -> Sink:
@@ -143,60 +162,35 @@ class ForwardStore:
     def numbers(self) -> list[int]:
         return self.receiver.numbers()
 
-    def hold(self) -> None:
-        self.receiver.release = asyncio.Event()
 
-    async def held(self) -> None:
-        await self.receiver.until_waiting(1)
-
-    def let_go(self) -> None:
-        assert self.receiver.release is not None
-        self.receiver.release.set()
-        self.receiver.release = None
-
-
-class OtlpStore:
+class OtlpStore(_Received):
     """An OTLP receiver; failing = UNAVAILABLE or 503. What is refused for good is too large for a request."""
 
     encoding = "otlp"
-    exactly_once = False
-    poison_pad = 70_000
 
     def __init__(self, receiver: OtlpReceiver) -> None:
+        super().__init__(receiver)
         self.receiver = receiver
-        self.failing: Callable[[], bool] = lambda: False
         busy = Reply(14 if receiver.protocol == "grpc" else 503)
         receiver.answer = lambda _: busy if self.failing() else TAKE
 
     def sink(self) -> Sink:
-        client = make_client(self.receiver.protocol, [self.receiver.endpoint], headers={}, gzip=False, timeout_s=20.0)
+        client = make_transport(self.receiver.protocol, [self.receiver.endpoint], headers={}, gzip=False, timeout_s=20.0)
         return OtlpSink(client, name="sink", max_request_bytes=65536)
 
     def numbers(self) -> list[int]:
         return self.receiver.numbers()
 
-    def hold(self) -> None:
-        self.receiver.release = asyncio.Event()
 
-    async def held(self) -> None:
-        await self.receiver.until_waiting(1)
-
-    def let_go(self) -> None:
-        assert self.receiver.release is not None
-        self.receiver.release.set()
-        self.receiver.release = None
-
-
-class BulkStore:
+class BulkStore(_Received):
     """A store with a `_bulk` interface; failing = the whole request or some of its records, by turns. It knows ids that come again."""
 
     encoding = "json"
     exactly_once = True
-    poison_pad = 70_000
 
     def __init__(self, receiver: BulkReceiver) -> None:
+        super().__init__(receiver)
         self.receiver = receiver
-        self.failing: Callable[[], bool] = lambda: False
         receiver.answer = self._answer
         receiver.max_record_bytes = 65536
         self._turns = itertools.cycle((BulkReply(503), BulkReply(cut=True), None))
@@ -212,17 +206,6 @@ class BulkStore:
 
     def numbers(self) -> list[int]:
         return self.receiver.numbers()
-
-    def hold(self) -> None:
-        self.receiver.release = asyncio.Event()
-
-    async def held(self) -> None:
-        await self.receiver.until_waiting(1)
-
-    def let_go(self) -> None:
-        assert self.receiver.release is not None
-        self.receiver.release.set()
-        self.receiver.release = None
 
 
 class KafkaStore:
@@ -254,27 +237,14 @@ class KafkaStore:
         self.broker.open.set()
 
 
-class _HttpStore:
+class _HttpStore(_Received):
     """A web server that records are posted to."""
 
     encoding = "json"
-    exactly_once = False
-    poison_pad: int | None = 70_000
 
     def __init__(self) -> None:
-        self.failing: Callable[[], bool] = lambda: False
         self.receiver = HttpReceiver()
-
-    def hold(self) -> None:
-        self.receiver.release = asyncio.Event()
-
-    async def held(self) -> None:
-        await self.receiver.until_waiting(1)
-
-    def let_go(self) -> None:
-        assert self.receiver.release is not None
-        self.receiver.release.set()
-        self.receiver.release = None
+        super().__init__(self.receiver)
 
 
 class WebhookStore(_HttpStore):
@@ -295,7 +265,7 @@ class WebhookStore(_HttpStore):
         return TAKEN
 
     def sink(self) -> Sink:
-        return WebhookSink(Poster(timeout_s=20.0), self.receiver.url, name="sink")
+        return WebhookSink(HttpClient(timeout_s=20.0), [self.receiver.url], name="sink")
 
     def numbers(self) -> list[int]:
         return self.taken
@@ -310,7 +280,7 @@ class LokiStore(_HttpStore):
         self.receiver.answer = self.stub.answer
 
     def sink(self) -> Sink:
-        return LokiSink(Poster(timeout_s=20.0), [self.receiver.url], Entries(), name="sink", max_request_bytes=100_000)
+        return LokiSink(HttpClient(timeout_s=20.0), [self.receiver.url], Entries(), name="sink", max_request_bytes=100_000)
 
     def numbers(self) -> list[int]:
         return [int(entry.fields["event_id"].removeprefix("id-")) for entry in self.stub.accepted]
@@ -325,7 +295,7 @@ class SplunkStore(_HttpStore):
         self.receiver.answer = self.stub.answer
 
     def sink(self) -> Sink:
-        return SplunkHecSink(Poster(timeout_s=20.0), [self.receiver.url], TOKEN, name="sink", max_request_bytes=100_000)
+        return SplunkHecSink(HttpClient(timeout_s=20.0), [self.receiver.url], TOKEN, name="sink", max_request_bytes=100_000)
 
     def numbers(self) -> list[int]:
         return [int(event["event"]["event"]["id"].removeprefix("id-")) for event in self.stub.events]

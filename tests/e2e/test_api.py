@@ -153,7 +153,7 @@ def test_an_open_message_is_known_after_a_restart(tmp_path: Path, sidecars: Side
 @pytest.mark.parametrize("sink", ["jsonl", "fluent"])
 def test_watching_one_kind(tmp_path: Path, sidecars: Sidecars, sink: str) -> None:
     """One who watches deliveries in clear gets those, whichever encoding the sinks need, and is told when the sidecar stops."""
-    settings: dict[str, Any] = {} if sink == "jsonl" else {"sinks": [{"type": "fluent", "upstreams": ["127.0.0.1:1"]}]}
+    settings: dict[str, Any] = {} if sink == "jsonl" else {"sinks": [{"type": "fluent", "endpoints": ["127.0.0.1:1"]}]}
     sidecar = sidecars.start(write_config(tmp_path, **FROM, **settings))
     wanted = RecordFilter(
         kinds=[records_pb2.RECORD_KIND_DELIVERY],

@@ -82,7 +82,7 @@ class Filling(threading.Thread):
 def test_a_full_disk_holds_senders_and_heals(tmp_path: Path, disk: Mount, sidecars: Sidecars, receiver: Receiver) -> None:
     """A dead sink, a full disk: nothing more is acknowledged. The sink returns: it drains and goes on by itself, and no line is lost."""
     folder = disk()
-    config = write_config(tmp_path, data_dir=str(folder / "data"), sinks=[forward_sink(receiver, gzip=False)], max_hold_s=60.0)
+    config = write_config(tmp_path, data_dir=str(folder / "data"), sinks=[forward_sink(receiver, compression="none")], max_hold_s=60.0)
     lines = bulky(messages=1_000, seed=11)
     sidecar = sidecars.start(config)
     filling = Filling(sidecar, lines)
@@ -122,7 +122,7 @@ def test_a_full_disk_holds_senders_and_heals(tmp_path: Path, disk: Mount, sideca
 def test_it_can_be_stopped_and_killed_while_the_disk_is_full(tmp_path: Path, disk: Mount, sidecars: Sidecars, receiver: Receiver) -> None:
     """On a full disk SIGTERM ends it in bounded time; started again it drains what it has, and then takes what was never acknowledged."""
     folder = disk()
-    config = write_config(tmp_path, data_dir=str(folder / "data"), sinks=[forward_sink(receiver, gzip=False)], max_hold_s=60.0)
+    config = write_config(tmp_path, data_dir=str(folder / "data"), sinks=[forward_sink(receiver, compression="none")], max_hold_s=60.0)
     lines = bulky(messages=800, seed=12)
     sidecar = sidecars.start(config)
     filling = Filling(sidecar, lines)

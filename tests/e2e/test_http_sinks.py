@@ -45,7 +45,7 @@ async def test_every_record_arrives_by_http(tmp_path: Path, sidecars: Sidecars) 
             max_hold_s=0.2,
             sinks=[
                 {"type": "jsonl", "path": str(tmp_path / "records.jsonl")},
-                {"type": "webhook", "url": f"{receiver.url}/in", "signature_key": "k", "gzip": True, **retry},
+                {"type": "webhook", "endpoints": [f"{receiver.url}/in"], "signature_key": "k", "compression": "gzip", **retry},
                 {"type": "splunk_hec", "endpoints": [splunk.url], "token": TOKEN, **retry},
             ],
         )

@@ -56,7 +56,7 @@ def test_sinks_come_change_and_go(tmp_path: Path, sidecars: Sidecars, receiver: 
     deliver(sidecar, lines[:half])
     wait_for("records of the first half", lambda: goes.exists() and len(ids(goes)) == len(ids(stays)) >= half, within_s=WITHIN_S)
 
-    upstream = {"type": "fluent", "name": "comes", "upstreams": [f"127.0.0.1:{receiver.port}"], "records": ["message"]}
+    upstream = {"type": "fluent", "name": "comes", "endpoints": [f"127.0.0.1:{receiver.port}"], "records": ["message"]}
     write_config(tmp_path, sinks=[first[0], jsonl(changes, "changes", records=["message"]), upstream])
     hang_up(sidecar, times=1)
     gone = ids(goes)
@@ -99,7 +99,7 @@ def test_changes_under_load_lose_nothing(tmp_path: Path, sidecars: Sidecars) -> 
     ("sinks", "said"),
     [
         ([{"type": "jsonl", "pth": "x"}], "unknown key"),
-        ([{"type": "fluent", "upstreams": ["127.0.0.1:1"], "tls": {"ca_file": "/nowhere/ca.pem"}}], "/nowhere/ca.pem"),
+        ([{"type": "fluent", "endpoints": ["127.0.0.1:1"], "tls": {"ca_file": "/nowhere/ca.pem"}}], "/nowhere/ca.pem"),
     ],
 )
 def test_a_wrong_configuration_changes_nothing(tmp_path: Path, sidecars: Sidecars, sinks: list[dict[str, Any]], said: str) -> None:

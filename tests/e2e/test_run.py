@@ -310,7 +310,7 @@ def test_a_closed_pipe_loses_nothing(tmp_path: Path, sidecars: Sidecars) -> None
 # -- sinks -----------------------------------------------------------------------------------------------------------------------
 def forward_sink(receiver: Receiver, **settings: Any) -> dict[str, Any]:
     """A Forward sink that tries again quickly."""
-    return {"type": "fluent", "upstreams": [f"127.0.0.1:{receiver.port}"], "retry_initial_s": 0.05, "retry_max_s": 0.2, **settings}
+    return {"type": "fluent", "endpoints": [f"127.0.0.1:{receiver.port}"], "retry_initial_s": 0.05, "retry_max_s": 0.2, **settings}
 
 
 def test_a_dead_sink_holds_no_other_back(tmp_path: Path, sidecars: Sidecars, receiver: Receiver) -> None:

@@ -55,7 +55,7 @@ def test_each_sink_gets_what_it_is_to_get(tmp_path: Path, sidecars: Sidecars, re
                 "pseudonyms": pseudonyms,
                 "constants": True,
             },
-            {"type": "fluent", "upstreams": [f"127.0.0.1:{receiver.port}"], "pseudonyms": {**pseudonyms, "domains": "pseudonym"}},
+            {"type": "fluent", "endpoints": [f"127.0.0.1:{receiver.port}"], "pseudonyms": {**pseudonyms, "domains": "pseudonym"}},
         ],
     )
     lines = [marked(line) for line in simulated(messages=250, seed=6)]
@@ -117,7 +117,7 @@ def test_dead_letters_of_one_sink(tmp_path: Path, sidecars: Sidecars, receiver: 
                 {
                     "type": "fluent",
                     "name": "store",
-                    "upstreams": [f"127.0.0.1:{receiver.port}"],
+                    "endpoints": [f"127.0.0.1:{receiver.port}"],
                     "records": ["line"],
                     "pseudonyms": {"keys": key},
                     "max_frame_bytes": max_frame_bytes,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,9 @@ from tests.peers.querying import VictoriaLogs
 from tests.peers.searching import OpenSearch
 from tests.peers.streaming import Kafka
 
-__all__ = ["missing", "peer", "pytest_configure"]
+__all__ = ["Look", "missing", "peer", "pytest_configure"]
+
+TOOL_TIMEOUT_S = 90.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -183,6 +188,30 @@ def logql_modules() -> Path:
     made = building.built(building.LOGQL, listing.LOGQL)
     peer(listing.LOGQL, made.versions["@grafana/lezer-logql"])
     return made.folder / "node_modules"
+
+
+Look = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def look(logql_modules: Path) -> Look:
+    """What the grammar of LogQL finds in queries: errors, and the names in them."""
+
+    def ask(*queries: str) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            ("node", Path(__file__).parent / "logql" / "check.js"),
+            input=json.dumps(queries),
+            env={**os.environ, "NODE_PATH": str(logql_modules)},
+            capture_output=True,
+            text=True,
+            timeout=TOOL_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    return ask
 
 
 @pytest.fixture(scope="session")

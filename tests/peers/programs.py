@@ -139,6 +139,35 @@ class Program:
         self.until_ended()
 
 
+class Server:
+    """A server that a test ends, kills, and starts again on what it kept. `running`: its process, once it was started."""
+
+    def __init__(self) -> None:
+        self.running: Program | None = None
+
+    def end(self) -> None:
+        """SIGTERM, if it runs."""
+        if self.running is not None and self.running.process.poll() is None:
+            self.running.end()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.running is not None
+        self.running.kill()
+
+    def make_sure_it_is_gone(self) -> None:
+        """For the end of a test, whatever happened."""
+        if self.running is not None:
+            self.running.make_sure_it_is_gone()
+
+
+def java_program(built: Path, heap: str, name: str, *arguments: str | Path, java: Path) -> Program:
+    """The main class `name` of what was built of jars (`lib`) and sources of ours (`classes`), quick to start rather than fast."""
+    options = (f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+    logs = f"-Dlog4j2.configurationFile={built / 'log4j2.xml'}"
+    return Program(java, *options, logs, "-cp", f"{built / 'classes'}:{built / 'lib'}/*", name, *arguments)
+
+
 class Programs:
     """Starts programs, and ends every one of them at the end of the test."""
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from tests.peers.programs import READY_TIMEOUT_S, Program, free_port
+from tests.peers.programs import READY_TIMEOUT_S, Program, Server, free_port
 
 REQUEST_TIMEOUT_S = 60.0
 
@@ -30,7 +30,7 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class VictoriaLogs:
+class VictoriaLogs(Server):
     """One VictoriaLogs with its folder. `url` is where it takes requests, also after it was started again; `running` its process."""
 
     def __init__(self, program: Path, folder: Path, *flags: str) -> None:
@@ -40,7 +40,7 @@ class VictoriaLogs:
         # A retention of its own choice would drop the rows of tests, whose times are fixed.
         own = (f"-storageDataPath={folder}", f"-httpListenAddr=127.0.0.1:{self._port}", "-retentionPeriod=100y", "-loggerLevel=WARN")
         self._command: tuple[Path | str, ...] = (program, *own, *flags)
-        self.running: Program | None = None
+        super().__init__()
 
     def start(self) -> VictoriaLogs:
         """Return when it is ready, with what the folder held."""
@@ -56,16 +56,6 @@ class VictoriaLogs:
         """SIGTERM, if it runs: it keeps what it has."""
         if self.running is not None and self.running.process.poll() is None:
             assert self.running.end() == 0, self.running.text
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        assert self.running is not None
-        self.running.kill()
-
-    def make_sure_it_is_gone(self) -> None:
-        """For the end of a test, whatever happened."""
-        if self.running is not None:
-            self.running.make_sure_it_is_gone()
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Reply:
         """Ask it something. A bad status is no exception."""

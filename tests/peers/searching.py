@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from tests.peers import building
 from tests.peers.building import Built
-from tests.peers.programs import Program, free_port
+from tests.peers.programs import Server, free_port, java_program
 
 START_TIMEOUT_S = 90.0
 """4 s on a machine that has nothing else to do."""
@@ -31,7 +31,7 @@ class Answer(msgspec.Struct, frozen=True):
     body: Any
 
 
-class OpenSearch:
+class OpenSearch(Server):
     """One node. `url` is where it takes requests, also after it was started again; `running` its process."""
 
     def __init__(self, built: Built, folder: Path, *settings: str, java: int = building.SYSTEM_JAVA) -> None:
@@ -42,36 +42,18 @@ class OpenSearch:
         self._settings = settings
         self._ports = (str(free_port()), str(free_port()))
         self.url = f"http://127.0.0.1:{self._ports[0]}"
-        self.running: Program | None = None
+        super().__init__()
 
     def start(self) -> OpenSearch:
         """Return when it is ready, with what the folder held."""
         java = building.java(self._java)
         assert java is not None
-        options = (f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
-        logs = f"-Dlog4j2.configurationFile={self._built.folder / 'log4j2.xml'}"
-        classes = f"{self._built.folder / 'classes'}:{self._built.folder / 'lib'}/*"
-        self.running = Program(java, *options, logs, "-cp", classes, "PeerNode", self._folder, *self._ports, *self._settings)
+        self.running = java_program(self._built.folder, HEAP, "PeerNode", self._folder, *self._ports, *self._settings, java=java)
         give_up_s = time.monotonic() + START_TIMEOUT_S
         self.running.until_said("^READY$", within_s=START_TIMEOUT_S)
         while self.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=1s").status != 200:
             assert time.monotonic() < give_up_s, f"not ready: {self.running.text}"
         return self
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        assert self.running is not None
-        self.running.kill()
-
-    def end(self) -> None:
-        """SIGTERM, if it runs."""
-        if self.running is not None and self.running.process.poll() is None:
-            self.running.end()
-
-    def make_sure_it_is_gone(self) -> None:
-        """For the end of a test, whatever happened."""
-        if self.running is not None:
-            self.running.make_sure_it_is_gone()
 
     def request(self, method: str, path: str, body: Any = None) -> Answer:
         """Ask it something. `body` is sent as JSON; bytes (newline-delimited JSON) as they are. A bad status is no exception."""

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 from tests.peers import building
 from tests.peers.building import Built
-from tests.peers.programs import Program, free_port
+from tests.peers.programs import Program, Server, free_port, java_program
 
 START_TIMEOUT_S = 90.0
 """4 s on a machine that has nothing else to do."""
@@ -67,7 +67,7 @@ class Kept(msgspec.Struct, frozen=True):
         return self.headers["record_id"]
 
 
-class Kafka:
+class Kafka(Server):
     """One node. `servers` is where it takes clients, also after it was started again; `running` its process."""
 
     def __init__(self, built: Built, folder: Path, *, listeners: Sequence[tuple[str, int, int]] = (), **settings: str) -> None:
@@ -93,7 +93,7 @@ class Kafka:
             "log.dirs": str(folder / "data"),
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
-        self.running: Program | None = None
+        super().__init__()
 
     def beside(self) -> Kafka:
         """Another broker of the same cluster, not started yet; this one stays the controller. It is gone when this one is."""
@@ -112,10 +112,7 @@ class Kafka:
         """One of the programs in its jars, or ours beside them."""
         java = building.java()
         assert java is not None
-        options = (f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
-        logs = f"-Dlog4j2.configurationFile={self._built.folder / 'log4j2.xml'}"
-        classes = f"{self._built.folder / 'classes'}:{self._built.folder / 'lib'}/*"
-        return Program(java, *options, logs, "-cp", classes, name, *arguments)
+        return java_program(self._built.folder, HEAP, name, *arguments, java=java)
 
     def start(self) -> Kafka:
         """Return when it takes clients, with what the folder held."""
@@ -137,22 +134,11 @@ class Kafka:
             except KafkaException:
                 continue
 
-    def kill(self) -> None:
-        """SIGKILL."""
-        assert self.running is not None
-        self.running.kill()
-
-    def end(self) -> None:
-        """SIGTERM, if it runs."""
-        if self.running is not None and self.running.process.poll() is None:
-            self.running.end()
-
     def make_sure_it_is_gone(self) -> None:
         """For the end of a test, whatever happened."""
         for other in self._beside:
             other.make_sure_it_is_gone()
-        if self.running is not None:
-            self.running.make_sure_it_is_gone()
+        super().make_sure_it_is_gone()
 
     # -- topics ------------------------------------------------------------------------------------------------------------------
     def admin(self) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.boards import as_dsl
+from tests.peers.conftest import Look
 from tools.boards import logql
 from tools.boards.logql import SERVICE
 from tools.boards.model import BY_PATH, Counts
@@ -22,32 +22,8 @@ pytestmark = pytest.mark.timeout(120, func_only=True)  # a first run installs th
 
 TOOL_TIMEOUT_S = 90.0
 
-Look = Callable[..., list[dict[str, Any]]]
-
 
 # -- LogQL -----------------------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def look(logql_modules: Path) -> Look:
-    """What the grammar of LogQL finds in queries: errors, and the names in them."""
-
-    def ask(*queries: str) -> list[dict[str, Any]]:
-        script = Path(__file__).parent / "logql" / "check.js"
-        done = subprocess.run(
-            ("node", script),
-            input=json.dumps(queries),
-            env={**os.environ, "NODE_PATH": str(logql_modules)},
-            capture_output=True,
-            text=True,
-            timeout=TOOL_TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found: list[dict[str, Any]] = json.loads(done.stdout)
-        return found
-
-    return ask
-
-
 def loki_queries() -> list[str]:
     """What the dashboard for Loki asks, its variables replaced as Grafana replaces them."""
     panels = as_dsl.grafana_panels("grafana-loki.json")

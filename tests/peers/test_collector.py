@@ -253,7 +253,13 @@ def test_its_forward_receiver_acknowledges(tmp_path: Path, collector: Path, prog
         tmp_path,
         max_hold_s=0.5,
         sinks=[
-            {"type": "fluent", "upstreams": [f"127.0.0.1:{port}"], "gzip": gzip, "retry_initial_s": 0.2, "retry_max_s": 0.5},
+            {
+                "type": "fluent",
+                "endpoints": [f"127.0.0.1:{port}"],
+                "compression": "gzip" if gzip else "none",
+                "retry_initial_s": 0.2,
+                "retry_max_s": 0.5,
+            },
             {"type": "jsonl", "path": str(records_file)},
         ],
     )

@@ -190,7 +190,7 @@ def test_the_pods_two_configurations_meet(built: list[dict[str, Any]], tmp_path:
     [sink] = made.sinks
     assert isinstance(sink, config.FluentSink)
     assert (back["host"], back["port"]) == config.listen_address(made.sources[0].listen)
-    assert [f"{forward['listen']}:{forward['port']}"] == sink.upstreams
+    assert [f"{forward['listen']}:{forward['port']}"] == sink.endpoints
     assert sink.max_frame_bytes < forward["buffer_max_size"]
     assert (back["match"], back["workers"], back["retry_limit"], back["require_ack_response"]) == (tail["tag"], 1, "no_limits", True)
     assert set(sink.records) == set(KINDS)

@@ -91,9 +91,9 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
         "plain": {},
         "tls": {"tls": tls},
         "mutual": {"tls": {**tls, "client_ca_file": files.ca_file}},
-        "key": {"security": security},
-        "secure": {"tls": tls, "security": security},
-        "users": {"tls": tls, "security": {**security, "users": {USER: PASSWORD}}},
+        "key": security,
+        "secure": {"tls": tls, **security},
+        "users": {"tls": tls, **security, "users": {USER: PASSWORD}},
         "unix": {"listen": f"unix:{folder}/esa-tls.sock"},
     }
     sources = [{"type": "fluent", "name": name, "listen": "127.0.0.1:0", **settings} for name, settings in doors.items()]

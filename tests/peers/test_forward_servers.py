@@ -33,7 +33,7 @@ LINES = (*simulated(messages=30, seed=30), "Mon Nov 24 00:00:02 2025 Info: MID 9
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "without gzip": {"gzip": False},
+    "without gzip": {"compression": "none"},
     "key": {"shared_key": KEY},
     "TLS": {"tls": True},
     "TLS on both sides": {"tls": "mutual"},
@@ -60,7 +60,7 @@ def settings_of(way: str, tls: TlsFiles) -> dict[str, Any]:
 
 def started(sidecars: Sidecars, folder: Path, sink: dict[str, Any], port: int) -> Sidecar:
     """Our side: this sink, and a file beside it to compare with."""
-    sinks = [{**sink, "upstreams": [f"127.0.0.1:{port}"]}, {"type": "jsonl", "path": str(folder / "records.jsonl")}]
+    sinks = [{**sink, "endpoints": [f"127.0.0.1:{port}"]}, {"type": "jsonl", "path": str(folder / "records.jsonl")}]
     return sidecars.start(write_config(folder, max_hold_s=0.1, sinks=sinks))
 
 

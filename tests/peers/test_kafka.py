@@ -49,7 +49,7 @@ SOON = {"reconnect.backoff.max.ms": "500", "topic.metadata.propagation.max.ms": 
 
 def settings(kafka: Kafka, topic: str, **more: Any) -> dict[str, Any]:
     """A sink's settings."""
-    made = {"type": "kafka", "servers": [kafka.servers], "topic": topic, "from": "oldest", "options": SOON, "retry_max_s": 1.0}
+    made = {"type": "kafka", "bootstrap_servers": [kafka.servers], "topic": topic, "from": "oldest", "options": SOON, "retry_max_s": 1.0}
     return {**made, "retry_initial_s": 0.1, **more}
 
 
@@ -217,7 +217,7 @@ async def test_tls_and_sasl(secured: tuple[Kafka, str, TlsFiles], tmp_path: Path
 
     def settings_with(mechanism: str, password: str, tls: dict[str, Any]) -> dict[str, Any]:
         sasl = {"mechanism": mechanism, "username": "esa", "password": password}
-        return settings(node, "secured", servers=[servers], sasl=sasl, tls=tls, timeout_s=2.0)
+        return settings(node, "secured", bootstrap_servers=[servers], sasl=sasl, tls=tls, failing_after_s=2.0)
 
     for n, (mechanism, password) in enumerate(LOGINS.items()):
         sink = sink_of(settings_with(mechanism, password, ours))
@@ -301,7 +301,7 @@ def test_K2_killed_between_send_and_report(tmp_path: Path, kafka_node: Callable[
     node = kafka_node(listeners=[("RELAYED", port, between.port)]).start()
     between.to(port)
     node.topic("k2", partitions=6)
-    made = with_file(tmp_path, settings(node, "k2", servers=[f"127.0.0.1:{between.port}"]))
+    made = with_file(tmp_path, settings(node, "k2", bootstrap_servers=[f"127.0.0.1:{between.port}"]))
     lines = simulated(messages=120, seed=2)
     half = len(lines) // 2
     sidecar = sidecars.start(made)
@@ -328,7 +328,7 @@ def test_K3_broker_restart(tmp_path: Path, kafka_node: Callable[..., Kafka], sid
     """The broker ends, or is killed, while records are sent: they wait, health says so, and when it is back all are there, in order."""
     node = kafka_node().start()
     node.topic("k3", partitions=3)
-    made = with_file(tmp_path, settings(node, "k3", timeout_s=1.0))
+    made = with_file(tmp_path, settings(node, "k3", failing_after_s=1.0))
     lines = simulated(messages=120, seed=3)
     third = len(lines) // 3
     sidecar = sidecars.start(made)
@@ -356,7 +356,7 @@ def test_K3_too_few_replicas(tmp_path: Path, kafka_node: Callable[..., Kafka], s
     node = kafka_node().start()
     other = node.beside().start()
     node.topic("k3-replicas", partitions=6, copies=2, min__insync__replicas="2")
-    made = with_file(tmp_path, settings(node, "k3-replicas", timeout_s=1.0, servers=[other.servers, node.servers]))
+    made = with_file(tmp_path, settings(node, "k3-replicas", failing_after_s=1.0, bootstrap_servers=[other.servers, node.servers]))
     lines = simulated(messages=120, seed=3)
     half = len(lines) // 2
     sidecar = sidecars.start(made)
@@ -413,7 +413,7 @@ def test_what_is_there_is_what_happened(tmp_path: Path, kafka_node: Callable[...
     """Sidecar and broker are killed in the middle: but for what came twice, each line's record, and the truth of each summary."""
     node = kafka_node().start()
     node.topic("truth", partitions=6)
-    made = write_config(tmp_path, sinks=[settings(node, "truth", timeout_s=2.0)], max_hold_s=0.2)
+    made = write_config(tmp_path, sinks=[settings(node, "truth", failing_after_s=2.0)], max_hold_s=0.2)
     world = Simulated(SimulationSettings(seed=5, messages=MESSAGES, appliances=2))
     sidecar = sidecars.start(made)
     target = Target(sidecar.port)

@@ -20,9 +20,9 @@ from typing import Any
 import msgspec
 import pytest
 from tests.e2e.reference import Undisturbed, settings_of
-from tests.e2e.sender import Sender, Target
-from tests.e2e.sidecar import Sidecar, Sidecars, wait_for, write_config
+from tests.e2e.sidecar import Sidecars, wait_for
 from tests.examples import NIGHTLY
+from tests.peers.into import WITHIN_S, Into
 from tests.peers.programs import Program
 from tests.peers.querying import PUSH, VictoriaLogs
 from tests.property.truth import Simulated, key_of
@@ -43,8 +43,6 @@ from esa_tls.wire.loki import snappy
 pytestmark = pytest.mark.timeout(3600 if NIGHTLY else 240, func_only=True)
 
 TIMES = 10 if NIGHTLY else 1
-WITHIN_S = 1800.0 if NIGHTLY else 150.0
-FRAME_LINES = 1000
 
 CORPUS = sorted((Path(__file__).parents[1] / "corpus").glob("*.log"))
 OWN = {"_msg", "_stream", "_stream_id", "_time", "service_name", "appliance", "kind"}
@@ -93,7 +91,9 @@ def test_L9_framed_snappy_is_refused(victoria_logs: VictoriaLogs) -> None:
     assert victoria_logs.request("POST", PUSH, framed, {"Content-Type": "application/x-protobuf"}).status == 400
 
 
-@pytest.mark.parametrize("settings", [{}, {"format": "json"}, {"format": "json", "gzip": False}], ids=["protobuf", "json, gzip", "json"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"format": "json"}, {"format": "json", "compression": "none"}], ids=["protobuf", "json, gzip", "json"]
+)
 def test_records_arrive_whole(victoria_logs: VictoriaLogs, settings: dict[str, Any]) -> None:
     """Real samples and simulated mail, every kind: labels, time to the nanosecond, line and metadata of each record."""
     lines = [line for _, line in simulate(SimulationSettings(seed=21, messages=40))]
@@ -198,52 +198,12 @@ def test_over_tls(victoria_logs_node: Callable[..., VictoriaLogs], tmp_path: Pat
 
 
 # -- the sidecar -----------------------------------------------------------------------------------------------------------------
-class Into:
+class IntoLoki(Into):
     """A sidecar that sends to a store, and who sends it lines."""
 
     def __init__(self, folder: Path, store: VictoriaLogs, sidecars: Sidecars, kinds: Sequence[str]) -> None:
         self.store = store
-        self._kinds = list(kinds)
-        self._folder = folder
-        self._sidecars = sidecars
-        self.target = Target()
-        self.sender = Sender(self.target, tag="esa1")
-        self.config = self.configure("first")
-        self.sidecar = self.start()
-
-    def configure(self, name: str) -> Path:
-        """A configuration with a `data_dir` of its own."""
-        folder = self._folder / name
-        folder.mkdir()
-        sink = {
-            "type": "loki",
-            "endpoints": [f"{self.store.url}/insert"],
-            "records": self._kinds,
-            "retry_initial_s": 0.1,
-            "retry_max_s": 1.0,
-        }
-        self.config = write_config(folder, sinks=[sink], max_hold_s=0.2)
-        return self.config
-
-    def start(self) -> Sidecar:
-        """Start it; senders go there."""
-        self.sidecar = self._sidecars.start(self.config)
-        self.target.set(self.sidecar.port)
-        return self.sidecar
-
-    def kill(self) -> None:
-        """SIGKILL, and start again."""
-        self.sidecar.kill()
-        self.start()
-
-    def send(self, lines: Sequence[bytes]) -> None:
-        """Return when all are acknowledged."""
-        for at in range(0, len(lines), FRAME_LINES):
-            assert self.sender.deliver(lines[at : at + FRAME_LINES])
-
-    def sent(self) -> float:
-        """Records that the sink says it brought there."""
-        return self.sidecar.metric("esa_tls_sink_records_sent_total", sink="loki")
+        super().__init__(folder, sidecars, {"type": "loki", "endpoints": [f"{store.url}/insert"], "records": list(kinds)})
 
     def until_there(self, records: int) -> None:
         """Return when so many different records are there, and the sidecar has ended well."""
@@ -254,12 +214,12 @@ class Into:
 
 
 @pytest.fixture
-def into_of(tmp_path: Path, victoria_logs: VictoriaLogs, sidecars: Sidecars) -> Iterator[Callable[[Sequence[str]], Into]]:
+def into_of(tmp_path: Path, victoria_logs: VictoriaLogs, sidecars: Sidecars) -> Iterator[Callable[[Sequence[str]], IntoLoki]]:
     """Starts both; the sidecar sends records of these kinds."""
-    made: list[Into] = []
+    made: list[IntoLoki] = []
 
-    def start(kinds: Sequence[str]) -> Into:
-        made.append(Into(tmp_path, victoria_logs, sidecars, kinds))
+    def start(kinds: Sequence[str]) -> IntoLoki:
+        made.append(IntoLoki(tmp_path, victoria_logs, sidecars, kinds))
         return made[-1]
 
     yield start
@@ -278,24 +238,13 @@ def undisturbed(config: Path, lines: Sequence[bytes], kinds: Sequence[str]) -> d
     return found
 
 
-def disturb(into: Into, lines: Sequence[bytes], *, records: int) -> None:
+def disturb(into: IntoLoki, lines: Sequence[bytes], *, records: int) -> None:
     """Send all lines; the sidecar is killed, the store is away while it is at work, and the sidecar is killed again meanwhile."""
-    third = len(lines) // 3
-    into.send(lines[:third])
-    wait_for("the sink is at work", lambda: into.sent() > 0, within_s=WITHIN_S)
-    into.kill()
-    into.send(lines[third : third + third // 2])
-    wait_for("the sink is at work", lambda: into.sent() > 0, within_s=WITHIN_S)
-    into.store.end()
-    into.send(lines[third + third // 2 : 2 * third])
-    into.sidecar.until_said("Sink failed; it is tried again", within_s=WITHIN_S)
-    into.kill()
-    into.store.start()
-    into.send(lines[2 * third :])
+    into.send_disturbed(lines, take_store=into.store.end, give_store=into.store.start)
     into.until_there(records)
 
 
-def kinds_by_id(into: Into) -> tuple[dict[str, str], int]:
+def kinds_by_id(into: IntoLoki) -> tuple[dict[str, str], int]:
     """Kind by id of what is there, and how many rows it has beyond that: records that came again."""
     found: dict[str, str] = {}
     total = 0
@@ -306,7 +255,7 @@ def kinds_by_id(into: Into) -> tuple[dict[str, str], int]:
     return found, total - len(found)
 
 
-def outcomes_by_id(into: Into, kind: str) -> dict[str, str]:
+def outcomes_by_id(into: IntoLoki, kind: str) -> dict[str, str]:
     """What the store holds of a kind of summaries: the outcome by id, the same each time."""
     found: dict[str, str] = {}
     for row in into.store.query(f'{{kind="{kind}"}} | fields event_id, {OUTCOME[kind]}'):
@@ -326,7 +275,7 @@ def happened(world: Simulated, wanted: Iterable[dict[str, Any]], kind: str) -> C
     return found
 
 
-def test_what_is_there_is_what_happened(into_of: Callable[[Sequence[str]], Into]) -> None:
+def test_what_is_there_is_what_happened(into_of: Callable[[Sequence[str]], IntoLoki]) -> None:
     """Summaries of 10,000 messages: distinct ids and outcomes are those of the truth, after kills, a store that was away, and a replay."""
     into = into_of(SUMMARIES)
     world = Simulated(SimulationSettings(seed=31, messages=10_000 * TIMES))
@@ -347,7 +296,7 @@ def test_what_is_there_is_what_happened(into_of: Callable[[Sequence[str]], Into]
             into.until_there(len(wanted))
 
 
-def test_L10_every_record_is_there_after_kills_and_a_replay(into_of: Callable[[Sequence[str]], Into]) -> None:
+def test_L10_every_record_is_there_after_kills_and_a_replay(into_of: Callable[[Sequence[str]], IntoLoki]) -> None:
     """Lines too, of 1,000 messages; what came again has the time, line and metadata that it had, so a Loki would know it."""
     kinds = ("line", *SUMMARIES)
     into = into_of(kinds)

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 from tests.e2e.reference import Undisturbed, settings_of
-from tests.e2e.sender import Sender, Target
-from tests.e2e.sidecar import Sidecar, Sidecars, wait_for, write_config
+from tests.e2e.sidecar import Sidecars, wait_for
 from tests.examples import NIGHTLY
+from tests.peers.into import WITHIN_S, Into
 from tests.peers.searching import OpenSearch
 from tests.property.truth import Reading, Simulated, differences, key_of
 
@@ -26,8 +26,6 @@ from esa_tls.templates import Access, Wanted, applied
 pytestmark = pytest.mark.timeout(3600 if NIGHTLY else 300, func_only=True)
 
 TIMES = 10 if NIGHTLY else 1
-WITHIN_S = 1800.0 if NIGHTLY else 150.0
-FRAME_LINES = 1000
 
 SUMMARIES = ("connection", "delivery", "message")
 OUTCOME = {"connection": "cisco_esa.tls.outcome", "delivery": "cisco_esa.tls.outcome", "message": "cisco_esa.posture"}
@@ -36,46 +34,12 @@ EVIDENCE = frozenset({"cisco_esa.tls.evidence", "cisco_esa.reception.tls.evidenc
 """After a start absence proves less, so `absence` may have become `absence_lossy`."""
 
 
-class Into:
+class IntoOpenSearch(Into):
     """A sidecar that sends to a node, and who sends it lines."""
 
     def __init__(self, folder: Path, node: OpenSearch, sidecars: Sidecars, kinds: Sequence[str]) -> None:
         self.node = node
-        self._kinds = list(kinds)
-        self._folder = folder
-        self._sidecars = sidecars
-        self.target = Target()
-        self.sender = Sender(self.target, tag="esa1")
-        self.config = self.configure("first")
-        self.sidecar = self.start()
-
-    def configure(self, name: str) -> Path:
-        """A configuration with a `data_dir` of its own."""
-        folder = self._folder / name
-        folder.mkdir()
-        sink = {"type": "elasticsearch", "nodes": [self.node.url], "records": self._kinds, "retry_initial_s": 0.1, "retry_max_s": 1.0}
-        self.config = write_config(folder, sinks=[sink], max_hold_s=0.2)
-        return self.config
-
-    def start(self) -> Sidecar:
-        """Start it; senders go there."""
-        self.sidecar = self._sidecars.start(self.config)
-        self.target.set(self.sidecar.port)
-        return self.sidecar
-
-    def kill(self) -> None:
-        """SIGKILL, and start again."""
-        self.sidecar.kill()
-        self.start()
-
-    def send(self, lines: Sequence[bytes]) -> None:
-        """Return when all are acknowledged."""
-        for at in range(0, len(lines), FRAME_LINES):
-            assert self.sender.deliver(lines[at : at + FRAME_LINES])
-
-    def sent(self) -> float:
-        """Records that the sink says it brought there."""
-        return self.sidecar.metric("esa_tls_sink_records_sent_total", sink="elasticsearch")
+        super().__init__(folder, sidecars, {"type": "elasticsearch", "endpoints": [node.url], "records": list(kinds)})
 
     def count(self) -> int:
         """Documents that are there."""
@@ -88,15 +52,18 @@ class Into:
         wait_for(f"{documents} documents", lambda: self.count() >= documents, within_s=WITHIN_S, every_s=0.5)
 
 
-@pytest.fixture
-def into_of(tmp_path: Path, opensearch_node: Callable[..., OpenSearch], sidecars: Sidecars) -> Iterator[Callable[[Sequence[str]], Into]]:
-    """Starts both, with our templates; the sidecar sends records of these kinds."""
-    made: list[Into] = []
+IntoOf = Callable[[Sequence[str]], IntoOpenSearch]
 
-    def start(kinds: Sequence[str]) -> Into:
+
+@pytest.fixture
+def into_of(tmp_path: Path, opensearch_node: Callable[..., OpenSearch], sidecars: Sidecars) -> Iterator[IntoOf]:
+    """Starts both, with our templates; the sidecar sends records of these kinds."""
+    made: list[IntoOpenSearch] = []
+
+    def start(kinds: Sequence[str]) -> IntoOpenSearch:
         node = opensearch_node().start()
         applied("opensearch", node.url, Wanted(lifecycle="none"), Access())
-        made.append(Into(tmp_path, node, sidecars, kinds))
+        made.append(IntoOpenSearch(tmp_path, node, sidecars, kinds))
         return made[-1]
 
     yield start
@@ -130,7 +97,7 @@ def outcome_of(truth: Truth | dict[str, Any]) -> str:
     return found
 
 
-def found(into: Into, kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def found(into: IntoOpenSearch, kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """All documents by kind: each kind in one data stream of one backing index, no id twice."""
     streams = {stream["name"]: len(stream["indices"]) for stream in into.node.ask("GET", "/_data_stream")["data_streams"]}
     assert streams == {f"logs-cisco_esa.{kind}-default": 1 for kind in kinds}
@@ -145,7 +112,7 @@ def by_id(there: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any] | 
     return {hit["_id"]: hit.get("_source") for hits in there.values() for hit in hits}
 
 
-def check_truth(into: Into, world: Simulated, there: dict[str, list[dict[str, Any]]]) -> None:
+def check_truth(into: IntoOpenSearch, world: Simulated, there: dict[str, list[dict[str, Any]]]) -> None:
     """Every summary that the truth demands is there and says what it says, none else is, and the store's own counts are those of it."""
     reading = Reading()
     for kind in SUMMARIES:
@@ -166,25 +133,14 @@ def demanded(world: Simulated) -> int:
     return sum(not truth.get("optional") for truth in world.truth)
 
 
-def disturb(into: Into, lines: Sequence[bytes], *, documents: int) -> None:
+def disturb(into: IntoOpenSearch, lines: Sequence[bytes], *, documents: int) -> None:
     """Send all lines; the sidecar is killed, the store is killed while it is at work, and the sidecar again while there is no store."""
-    third = len(lines) // 3
-    into.send(lines[:third])
-    wait_for("the sink is at work", lambda: into.sent() > 0, within_s=WITHIN_S)
-    into.kill()
-    into.send(lines[third : third + third // 2])
-    wait_for("the sink is at work", lambda: into.sent() > 0, within_s=WITHIN_S)
-    into.node.kill()
-    into.send(lines[third + third // 2 : 2 * third])
-    into.sidecar.until_said("Sink failed; it is tried again", within_s=WITHIN_S)
-    into.kill()
-    into.node.start()
-    into.send(lines[2 * third :])
+    into.send_disturbed(lines, take_store=into.node.kill, give_store=into.node.start)
     into.until_there(documents)
     assert into.sidecar.drain() == 0
 
 
-def replay(into: Into, lines: Sequence[bytes], *, documents: int) -> None:
+def replay(into: IntoOpenSearch, lines: Sequence[bytes], *, documents: int) -> None:
     """Send all lines again, to a sidecar that knows of nothing: every record is known in the store."""
     into.configure("second")
     into.start()
@@ -195,7 +151,7 @@ def replay(into: Into, lines: Sequence[bytes], *, documents: int) -> None:
     assert into.sidecar.drain() == 0
 
 
-def test_counts_are_those_of_the_truth_whoever_was_killed(into_of: Callable[[Sequence[str]], Into]) -> None:
+def test_counts_are_those_of_the_truth_whoever_was_killed(into_of: IntoOf) -> None:
     """Summaries of 10,000 messages, counted in the store by kind and outcome: as it happened, after kills, and after a replay."""
     into = into_of(SUMMARIES)
     world = Simulated(SimulationSettings(seed=11, messages=10_000 * TIMES))
@@ -209,7 +165,7 @@ def test_counts_are_those_of_the_truth_whoever_was_killed(into_of: Callable[[Seq
     assert by_id(found(into, SUMMARIES)) == by_id(there)
 
 
-def test_every_record_is_there_once_whoever_was_killed(into_of: Callable[[Sequence[str]], Into]) -> None:
+def test_every_record_is_there_once_whoever_was_killed(into_of: IntoOf) -> None:
     """Lines too: the ids in the store are those that a core makes which nobody disturbed, after kills and after a replay."""
     kinds = ("line", *SUMMARIES)
     into = into_of(kinds)

@@ -56,7 +56,7 @@ def test_a_collector_receives_metrics_traces_and_log(
     endpoint = f"127.0.0.1:{port}" if protocol == "grpc" else f"http://127.0.0.1:{port}"
     telemetry = {
         "otlp": {"endpoint": endpoint, "protocol": protocol, "interval_s": 1, "trace_ratio": 1},
-        "fluent": {"port": forward_port},
+        "fluent": {"endpoint": f"127.0.0.1:{forward_port}"},
         "attributes": {"deployment.environment.name": "test"},
     }
     sidecar = sidecars.start(write_config(tmp_path, telemetry=telemetry)).until_ready()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.peers.conftest import Look
 from tests.rules import cases
 from tests.rules.cases import RULES
 from tools import make_rules
@@ -95,29 +94,7 @@ def test_the_command_in_the_manual_gives_the_committed_query(target: str, pipeli
 
 
 # -- LogQL -----------------------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def look(logql_modules: Path) -> Any:
-    """What the grammar of LogQL finds in queries: errors, and the names in them."""
-
-    def ask(*queries: str) -> list[dict[str, Any]]:
-        script = Path(__file__).parent / "logql" / "check.js"
-        done = subprocess.run(
-            ("node", script),
-            input=json.dumps(queries),
-            env={**os.environ, "NODE_PATH": str(logql_modules)},
-            capture_output=True,
-            text=True,
-            timeout=TOOL_TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found: list[dict[str, Any]] = json.loads(done.stdout)
-        return found
-
-    return ask
-
-
-def test_the_grammar_of_logql_takes_every_query(look: Any) -> None:
+def test_the_grammar_of_logql_takes_every_query(look: Look) -> None:
     """There is a query written by hand for each rule, and the grammar finds no error in any; without a brace it does, in all of them."""
     queries = [cases.query_of("by_hand/logql", rule) for rule in cases.ALL]
 

@@ -19,7 +19,8 @@ import pytest
 import trustme
 from tests.peers.listing import missing, peer, rsyslogd, syslog_ng_folder, version_of
 from tests.tls_files import TlsFiles
-from tests.unit.sources.syslog_cases import MemoryIntake, running
+from tests.unit.sources.memory_intake import MemoryIntake
+from tests.unit.sources.syslog_cases import running
 from tests.unit.wire.test_syslog import counted, records
 
 from esa_tls import telemetry

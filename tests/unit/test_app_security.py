@@ -64,14 +64,16 @@ def configuration(folder: Path, files: TlsFiles, peer: Peer) -> Config:
                 "type": "fluent",
                 "listen": "127.0.0.1:0",
                 "tls": tls,
-                "security": {"shared_key": {"file": str(key)}, "users": {"alice": "${PASSWORD}"}, "self_hostname": "sidecar"},
+                "shared_key": {"file": str(key)},
+                "users": {"alice": "${PASSWORD}"},
+                "self_hostname": "sidecar",
             },
             {"type": "fluent", "name": "local", "listen": f"unix:{folder / 'in.sock'}", "socket_mode": "0600"},
         ],
         "sinks": [
             {
                 "type": "fluent",
-                "upstreams": [{"host": "localhost", "port": peer.port}],
+                "endpoints": [{"endpoint": f"localhost:{peer.port}"}],
                 "shared_key": f"${{file:{key}}}",
                 "username": "alice",
                 "password": "${PASSWORD}",

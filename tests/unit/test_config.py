@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
 
 from esa_tls import config, reference
 from esa_tls.config import Config, FluentSink, FluentSource, JsonlSink, OtlpGrpcSource, OtlpHttpSource, OtlpSink, Secret, load, parse
+from esa_tls.core.records import KINDS
 from esa_tls.errors import ConfigError
 
 
@@ -62,7 +63,7 @@ sources:
   - {type: fluent, listen: 127.0.0.1:24224}
 sinks:
   - {type: jsonl, path: records.jsonl, records: [line, connection, delivery, message]}
-  - {type: fluent, upstreams: [127.0.0.1:24225], tag_prefix: esa}
+  - {type: fluent, endpoints: [127.0.0.1:24225], tag_prefix: esa}
 web: {listen: 127.0.0.1:8080}
 """,
         encoding="utf-8",
@@ -71,7 +72,7 @@ web: {listen: 127.0.0.1:8080}
 
     assert ["jsonl", "fluent"] == [sink.name for sink in made.sinks]
     assert isinstance(made.sinks[1], FluentSink)
-    assert made.sinks[1].upstreams == ["127.0.0.1:24225"]
+    assert made.sinks[1].endpoints == ["127.0.0.1:24225"]
     assert made.appliance.from_[0] == "record:appliance"
 
 
@@ -112,13 +113,25 @@ def test_web_can_be_switched_off() -> None:
     assert parse("web: null", file="f").web is None
 
 
+@pytest.mark.parametrize("key", ["nodes", "servers", "brokers", "url", "urls", "hosts", "host", "upstreams", "endpoint", "address"])
+@pytest.mark.parametrize("kind", [kind for kind in config.variants("sinks") if kind.tag != "jsonl"], ids=lambda kind: str(kind.tag))
+def test_where_a_sink_sends_has_one_name(kind: msgspec.inspect.StructType, key: str) -> None:
+    """`endpoints`, a list, but for Kafka's `bootstrap_servers`; whoever writes what other programs call it is told so."""
+    name = "bootstrap_servers" if kind.tag == "kafka" else "endpoints"
+    assert [field.encode_name for field in kind.fields if field.required and field.name != "token"] == [name]
+    token = "token: t, " if kind.tag == "splunk_hec" else ""
+    assert refused(f"sinks: [{{type: {kind.tag}, {token}{key}: [x]}}]").partition("; ")[2].startswith(f"did you mean '{name}'")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("emitt: hold", "emitt: unknown key; did you mean 'emit'?"),
         ("sources: [{type: fluent, listn: x}]", "sources[0].listn: unknown key; did you mean 'listen'?"),
-        ("sinks: [{type: jsonl, upstreams: [x]}]", "sinks[0].upstreams: unknown key; known are type, name, records, from, "),
-        ("sinks: [{type: fluent, upstrems: [x]}]", "sinks[0].upstrems: unknown key; did you mean 'upstreams'?"),
+        ("sinks: [{type: jsonl, endpoints: [x]}]", "sinks[0].endpoints: unknown key; known are type, name, records, from, "),
+        ("sinks: [{type: fluent, endponts: [x]}]", "sinks[0].endponts: unknown key; did you mean 'endpoints'?"),
+        ("sinks: [{type: splunk_hec, url: x}]", "sinks[0].url: unknown key; known are type, name, records, "),
+        ("sinks: [{type: splunk_hec, token: t, url: x}]", "sinks[0].url: unknown key; did you mean 'endpoints', which is missing?"),
         ("journal: {max_byte: 1}", "journal.max_byte: unknown key; did you mean 'max_bytes'?"),
         ("appliance: {form: [peer]}", "appliance.form: unknown key; did you mean 'from'?"),
         ("a: 1", "a: unknown key; known are data_dir, appliance, emit, "),
@@ -142,7 +155,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(text: str, told: s
         ("sources: [{listen: '127.0.0.1:1'}]", "sources[0]: needs a `type`: one of fluent"),
         ("sources: [{type: flunt}]", "sources[0].type: unknown type 'flunt'; known are fluent"),
         ("sinks: [{type: kafke}]", "sinks[0].type: unknown type 'kafke'; known are jsonl, fluent"),
-        ("sinks: [{type: fluent}]", "sinks[0]: needs the key 'upstreams'"),
+        ("sinks: [{type: fluent}]", "sinks[0]: needs the key 'endpoints'"),
         (
             "sinks: [{type: jsonl, records: [line, lines]}]",
             "sinks[0].records[1]: expected one of connection, consolidated, delivery, line, ",
@@ -206,8 +219,8 @@ def test_equal_keys_in_different_places_are_fine() -> None:
         ("web: {listen: '8080'}", "web.listen: expected HOST:PORT, got '8080'"),
         ("web: {listen: '::1:8080'}", "web.listen: expected HOST:PORT, got '::1:8080'"),
         ("web: {listen: 'a:65536'}", "web.listen: expected HOST:PORT, got 'a:65536'"),
-        ("sinks: [{type: fluent, upstreams: ['a:1', 'b']}]", "sinks[0].upstreams[1]: expected HOST:PORT, got 'b'"),
-        ("sinks: [{type: fluent, upstreams: ['a:0']}]", "sinks[0].upstreams[0]: port 0 is no address to send to"),
+        ("sinks: [{type: fluent, endpoints: ['a:1', 'b']}]", "sinks[0].endpoints[1]: expected HOST:PORT, got 'b'"),
+        ("sinks: [{type: fluent, endpoints: ['a:0']}]", "sinks[0].endpoints[0]: port 0 is no address to send to"),
         ("sinks: [{type: jsonl, retry_initial_s: 9, retry_max_s: 3}]", "sinks[0].retry_initial_s: larger than retry_max_s (3)"),
         ("max_receive_bytes: 1048576", "sources[0].max_frame_bytes: larger than max_receive_bytes (1048576)"),
         ("max_entries: 1000", "cache_entries: larger than max_entries (1000)"),
@@ -376,3 +389,9 @@ def test_a_page_on_loopback_needs_no_guard(listen: str) -> None:
     tls = config.ListenTls(cert_file="c", key_file="k")
     assert not config.is_guarded(config.Web(listen="192.0.2.1:80", tls=tls))
     assert config.is_guarded(config.Web(listen="192.0.2.1:80", tls=config.ListenTls(cert_file="c", key_file="k", client_ca_file="ca")))
+
+
+def test_kinds_of_records_are_those_there_are() -> None:
+    """`records` of a sink may name every kind there is, and is all of them by default."""
+    assert get_args(config.RecordKind) == KINDS
+    assert FluentSink(endpoints=["a:1"]).records == list(KINDS)

@@ -17,7 +17,7 @@ from esa_tls.telemetry import Counters
 
 def parsed(**settings: Any) -> ElasticsearchSink:
     """The sink of a configuration file."""
-    text = msgspec.yaml.encode({"sinks": [{"type": "elasticsearch", "nodes": ["http://a:9200"], **settings}]})
+    text = msgspec.yaml.encode({"sinks": [{"type": "elasticsearch", "endpoints": ["http://a:9200"], **settings}]})
     [sink] = parse(text, file="esa-tls.yaml", environment={"KEY": "encoded-key", "PASSWORD": "p"}).sinks
     assert isinstance(sink, ElasticsearchSink)
     return sink
@@ -26,7 +26,7 @@ def parsed(**settings: Any) -> ElasticsearchSink:
 def test_what_is_left_out() -> None:
     """Defaults: requests that every store takes, compressed, and nothing before templates are there."""
     sink = parsed()
-    assert (sink.name, sink.namespace, sink.gzip, sink.require_template) == ("elasticsearch", "default", True, True)
+    assert (sink.name, sink.namespace, sink.compression, sink.require_template) == ("elasticsearch", "default", "gzip", True)
     assert (sink.max_request_bytes, sink.max_request_records) == (4 << 20, 5000)
 
 
@@ -42,15 +42,15 @@ def test_secrets_come_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"nodes": []}, "sinks[0].nodes"),
-        ({"nodes": ["a:9200"]}, "sinks[0].nodes[0]: expected http://HOST:PORT or https://HOST:PORT, got 'a:9200'"),
-        ({"nodes": ["http://a", "http://u:p@b"]}, "sinks[0].nodes[1]: expected http://HOST:PORT"),
-        ({"nodes": ["https://a", "http://b"], "tls": {}}, "sinks[0].nodes[1]: there is `tls`, so expected https://"),
-        ({"tls": {"cert_file": "x"}, "nodes": ["https://a"]}, "sinks[0].tls: cert_file and key_file belong together"),
-        ({"username": "u"}, "sinks[0]: username and password belong together"),
-        ({"password": "p"}, "sinks[0]: username and password belong together"),
-        ({"username": "u", "password": "p", "api_key": "k"}, "sinks[0]: api_key and username do not go together"),
-        ({"api_key": "k", "headers": {"authorization": "x"}}, "sinks[0].headers.authorization: api_key or username make this header"),
+        ({"endpoints": []}, "sinks[0].endpoints"),
+        ({"endpoints": ["a:9200"]}, "sinks[0].endpoints[0]: expected http://HOST:PORT or https://HOST:PORT, got 'a:9200'"),
+        ({"endpoints": ["http://a", "http://u:p@b"]}, "sinks[0].endpoints[1]: expected http://HOST:PORT"),
+        ({"endpoints": ["https://a", "http://b"], "tls": {}}, "sinks[0].endpoints[1]: there is `tls`, so expected https://"),
+        ({"tls": {"cert_file": "x"}, "endpoints": ["https://a"]}, "sinks[0].tls: cert_file and key_file belong together"),
+        ({"username": "u"}, "sinks[0].password: username and password belong together"),
+        ({"password": "p"}, "sinks[0].username: username and password belong together"),
+        ({"username": "u", "password": "p", "api_key": "k"}, "sinks[0].api_key: there are a user and a password already"),
+        ({"api_key": "k", "headers": {"authorization": "x"}}, "sinks[0].headers.authorization: is set by the sink itself"),
         ({"namespace": "a-b"}, "sinks[0].namespace"),
         ({"namespace": "Prod"}, "sinks[0].namespace"),
         ({"namespace": ""}, "sinks[0].namespace"),
@@ -78,12 +78,12 @@ async def test_from_settings_to_the_store(tmp_path_factory: pytest.TempPathFacto
     async with BulkReceiver(tls=context) as receiver:
         sink = app.make_sink(
             parsed(
-                nodes=[receiver.url],
+                endpoints=[receiver.url],
                 name="es",
                 namespace="prod",
                 api_key="${KEY}",
                 headers={"X-Gateway": "g"},
-                gzip=False,
+                compression="none",
                 records=["delivery", "message"],
                 max_request_records=2,
                 require_template=False,
@@ -107,7 +107,7 @@ async def test_from_settings_to_the_store(tmp_path_factory: pytest.TempPathFacto
 async def test_basic_login() -> None:
     """A user and a password."""
     async with BulkReceiver() as receiver:
-        sink = app.make_sink(parsed(nodes=[receiver.url], username="Aladdin", password="open sesame"), Counters())
+        sink = app.make_sink(parsed(endpoints=[receiver.url], username="Aladdin", password="open sesame"), Counters())
         await sink.send([(1, rows_of("json", [("line", [1])]))])
         await sink.close()
     assert receiver.requests[0].headers["Authorization"] == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="

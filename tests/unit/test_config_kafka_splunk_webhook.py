@@ -26,7 +26,7 @@ def sink_of(text: str, **environment: str) -> Sink:
 
 def test_a_kafka_sink() -> None:
     """The least that has to be said, and what holds then."""
-    sink = sink_of("{type: kafka, servers: ['a:9092', 'b:9093']}")
+    sink = sink_of("{type: kafka, bootstrap_servers: ['a:9092', 'b:9093']}")
     assert isinstance(sink, KafkaSink)
     assert (sink.name, sink.topic, sink.compression, sink.tls, sink.sasl, sink.options) == ("kafka", "esa-tls", "zstd", None, None, {})
     made = app.make_sink(sink, Counters())
@@ -37,7 +37,7 @@ def test_a_kafka_sink() -> None:
 def test_kafka_secrets_are_never_shown() -> None:
     """Password and options take the environment; an option may be a secret."""
     text = (
-        "{type: kafka, servers: ['a:1'], sasl: {mechanism: SCRAM-SHA-512, username: u, password: '${P}'}, "
+        "{type: kafka, bootstrap_servers: ['a:1'], sasl: {mechanism: SCRAM-SHA-512, username: u, password: '${P}'}, "
         "options: {sasl.oauthbearer.client.secret: '${P}'}}"
     )
     sink = sink_of(text, P="t0psecret")
@@ -60,7 +60,7 @@ def test_a_splunk_sink() -> None:
 
 def test_a_webhook_sink() -> None:
     """An address; headers and key are never shown."""
-    sink = sink_of("{type: webhook, url: 'https://a/in?x=1', headers: {x-key: '${K}'}, signature_key: '${K}'}", K="t0psecret")
+    sink = sink_of("{type: webhook, endpoints: ['https://a/in?x=1'], headers: {x-key: '${K}'}, signature_key: '${K}'}", K="t0psecret")
     assert isinstance(sink, WebhookSink)
     assert "t0psecret" not in repr(sink)
     made = app.make_sink(sink, Counters())
@@ -68,17 +68,17 @@ def test_a_webhook_sink() -> None:
     assert (made.name, made.encoding) == ("webhook", "json")
 
 
-KAFKA = "type: kafka, servers: ['a:1']"
+KAFKA = "type: kafka, bootstrap_servers: ['a:1']"
 SPLUNK = "type: splunk_hec, token: t"
 
 
 @pytest.mark.parametrize(
     ("sink", "told"),
     [
-        ("{type: kafka}", "sinks[0]: needs the key 'servers'"),
-        ("{type: kafka, servers: []}", "sinks[0].servers: expected"),
-        ("{type: kafka, servers: ['a:1', 'b']}", "sinks[0].servers[1]: expected HOST:PORT"),
-        ("{type: kafka, servers: ['a:0']}", "sinks[0].servers[0]: port 0"),
+        ("{type: kafka}", "sinks[0]: needs the key 'bootstrap_servers'"),
+        ("{type: kafka, bootstrap_servers: []}", "sinks[0].bootstrap_servers: expected"),
+        ("{type: kafka, bootstrap_servers: ['a:1', 'b']}", "sinks[0].bootstrap_servers[1]: expected HOST:PORT"),
+        ("{type: kafka, bootstrap_servers: ['a:0']}", "sinks[0].bootstrap_servers[0]: port 0"),
         (f"{{{KAFKA}, topic: 'a b'}}", "sinks[0].topic: 'a b' is no topic"),
         (f"{{{KAFKA}, topic: '{{name}}'}}", "sinks[0].topic: '{name}' is no topic"),
         (f"{{{KAFKA}, topic: '{'x' * 240}{{kind}}'}}", "sinks[0].topic: "),
@@ -101,12 +101,15 @@ SPLUNK = "type: splunk_hec, token: t"
         (f"{{{SPLUNK}, endpoints: ['https://a?x=1']}}", "sinks[0].endpoints[0]: expected http://HOST:PORT"),
         (f"{{{SPLUNK}, endpoints: ['https://a', 'http://b'], tls: {{}}}}", "sinks[0].endpoints[1]: there is `tls`"),
         (f"{{{SPLUNK}, endpoints: ['https://a'], sourcetype: '{{type}}'}}", "sinks[0].sourcetype: knows no place but {kind}"),
-        ("{type: webhook}", "sinks[0]: needs the key 'url'"),
-        ("{type: webhook, url: 'ftp://a'}", "sinks[0].url: expected http://HOST:PORT"),
-        ("{type: webhook, url: 'http://a', tls: {}}", "sinks[0].url: there is `tls`"),
-        ("{type: webhook, url: 'http://a', headers: {Content-Type: x}}", "sinks[0].headers.Content-Type: is set by the sink itself"),
-        ("{type: webhook, url: 'http://a', signature_key: ''}", "sinks[0].signature_key: is empty"),
-        ("{type: webhook, url: 'http://a', body: xml}", "sinks[0].body: expected one of"),
+        ("{type: webhook}", "sinks[0]: needs the key 'endpoints'"),
+        ("{type: webhook, endpoints: ['ftp://a']}", "sinks[0].endpoints[0]: expected http://HOST:PORT"),
+        ("{type: webhook, endpoints: ['http://a'], tls: {}}", "sinks[0].endpoints[0]: there is `tls`"),
+        (
+            "{type: webhook, endpoints: ['http://a'], headers: {Content-Type: x}}",
+            "sinks[0].headers.Content-Type: is set by the sink itself",
+        ),
+        ("{type: webhook, endpoints: ['http://a'], signature_key: ''}", "sinks[0].signature_key: is empty"),
+        ("{type: webhook, endpoints: ['http://a'], format: xml}", "sinks[0].format: expected one of"),
     ],
 )
 def test_what_cannot_be(sink: str, told: str) -> None:
@@ -116,7 +119,7 @@ def test_what_cannot_be(sink: str, told: str) -> None:
     assert str(caught.value).startswith(f"f: {told}"), str(caught.value)
 
 
-@pytest.mark.parametrize("text", [KAFKA, SPLUNK + ", endpoints: ['https://a']", "type: webhook, url: 'https://a'"])
+@pytest.mark.parametrize("text", [KAFKA, SPLUNK + ", endpoints: ['https://a']", "type: webhook, endpoints: ['https://a']"])
 def test_missing_certificate_files_are_told_at_start(text: str) -> None:
     """Each sink looks at its files when it is made."""
     sink = sink_of(f"{{{text}, name: x, tls: {{ca_file: /no/such/file}}}}")

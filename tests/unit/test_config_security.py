@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from esa_tls import app, cli, reference
-from esa_tls.config import ClientTls, Config, FluentSecurity, FluentSink, FluentSource, FluentUpstream, ListenTls, Secret, parse, unix_path
+from esa_tls.config import ClientTls, Config, FluentEndpoint, FluentSink, FluentSource, ListenTls, Secret, parse, unix_path
 from esa_tls.errors import ConfigError
 from esa_tls.runtime.intake import Intake
 from esa_tls.runtime.streams import own_hostname
@@ -42,25 +42,24 @@ def test_a_secret_comes_from_a_file(tmp_path: Path, form: str, ending: str) -> N
     """As a key `file`, or inside a text; one line end at the end, which editors leave, does not count."""
     path = tmp_path / "key"
     path.write_bytes(b" s3cret \xc3\xa4 " + ending.encode())
-    source = source_of("sources: [{type: fluent, security: {shared_key: " + form % path + "}}]")
-    assert source.security is not None
-    assert source.security.shared_key.reveal() == " s3cret ä "
+    source = source_of("sources: [{type: fluent, shared_key: " + form % path + "}]")
+    assert source.shared_key is not None
+    assert source.shared_key.reveal() == " s3cret ä "
 
 
 def test_a_text_may_be_put_together(tmp_path: Path) -> None:
     """Files, variables and text in one secret; what they hold is not looked into again."""
     path = tmp_path / "key"
     path.write_text("${A}")
-    source = source_of(f"sources: [{{type: fluent, security: {{shared_key: 'x-${{file:{path}}}-${{A}}'}}}}]", A="a")
-    assert source.security is not None
-    assert source.security.shared_key.reveal() == "x-${A}-a"
+    source = source_of(f"sources: [{{type: fluent, shared_key: 'x-${{file:{path}}}-${{A}}'}}]", A="a")
+    assert source.shared_key is not None
+    assert source.shared_key.reveal() == "x-${A}-a"
 
 
 def test_an_empty_key_has_to_be_said() -> None:
-    """`''` is a key; no key at all is a missing one."""
-    source = source_of("sources: [{type: fluent, security: {shared_key: ''}}]")
-    assert source.security == FluentSecurity(shared_key=Secret(""))
-    assert refused("sources: [{type: fluent, security: {}}]") == "f: sources[0].security: needs the key 'shared_key'"
+    """`''` is a key; users without any key are refused."""
+    assert source_of("sources: [{type: fluent, shared_key: '', users: {a: b}}]").shared_key == Secret("")
+    assert refused("sources: [{type: fluent, users: {a: b}}]").startswith("f: sources[0].users: users log in beside a shared key")
 
 
 def test_a_secret_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
@@ -70,12 +69,10 @@ def test_a_secret_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     noise.write_bytes(b"\xff\xfe")
     for file, reason in ((tmp_path / "no", "cannot be read: No such file or directory"), (empty, "is empty"), (noise, "is no UTF-8 text")):
         for form in ("{file: %s}", "'a${file:%s}'"):
-            told = refused("sources: [{type: fluent, security: {shared_key: k, users: {a: b, c: " + form % file + "}}}]")
-            assert told == f"f: sources[0].security.users.c: secret file '{file}' {reason}"
+            told = refused("sources: [{type: fluent, shared_key: k, users: {a: b, c: " + form % file + "}}]")
+            assert told == f"f: sources[0].users.c: secret file '{file}' {reason}"
     assert "expected text" in refused("web: {metrics_token: {path: x}}")
-    assert refused("sources: [{type: fluent, security: {shared_key: k, users: {a: b, c: 3}}}]").endswith(
-        "users.c: expected text, got a whole number"
-    )
+    assert refused("sources: [{type: fluent, shared_key: k, users: {a: b, c: 3}}]").endswith("users.c: expected text, got a whole number")
 
 
 def test_files_are_for_secrets_only() -> None:
@@ -89,13 +86,14 @@ SECRETS = ["k3y-of-all", "w0nder", "s1nk-key", "p4ssword", "up-k3y", "t0ken"]
 WHOLE = """
 sources:
   - type: fluent
-    security: {shared_key: k3y-of-all, users: {alice: w0nder}}
+    shared_key: k3y-of-all
+    users: {alice: w0nder}
 sinks:
   - type: fluent
     shared_key: s1nk-key
     username: bob
     password: p4ssword
-    upstreams: ['a:1', {host: b, shared_key: up-k3y, username: carol, password: p4ssword}]
+    endpoints: ['a:1', {endpoint: 'b:1', shared_key: up-k3y, username: carol, password: p4ssword}]
 web: {metrics_token: t0ken}
 """
 
@@ -122,7 +120,7 @@ def test_no_secret_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for secret in SECRETS:
         assert not [text for text in texts if secret in text]
     told = yaml.safe_load(shown.out.split("\n", 1)[1])
-    assert told["sources"][0]["security"] == {"shared_key": "***", "users": {"alice": "***"}, "self_hostname": None}
+    assert (told["sources"][0]["shared_key"], told["sources"][0]["users"]) == ("***", {"alice": "***"})
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,7 @@ def test_no_secret_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         WHOLE.replace("username: bob", "usernam: bob"),
         WHOLE.replace("username: bob", "username: 3"),
         WHOLE.replace("username: bob", ""),
-        WHOLE.replace("shared_key: k3y-of-all,", ""),
+        WHOLE.replace("shared_key: k3y-of-all", ""),
         WHOLE.replace("shared_key: k3y-of-all", "shared_key: [k3y-of-all]"),
         WHOLE.replace("{alice: w0nder}", "w0nder"),
         WHOLE.replace("{alice: w0nder}", "{alice: {file: w0nder, x: 1}}"),
@@ -157,13 +155,13 @@ def test_the_schema_knows_both_forms_of_a_secret() -> None:
 
 
 # -- settings --------------------------------------------------------------------------------------------------------------------
-def test_upstreams_have_a_short_and_a_long_form() -> None:
+def test_endpoints_have_a_short_and_a_long_form() -> None:
     """`HOST:PORT`, or keys; a wrong key in the long form is told with the nearest right one."""
-    [sink] = parse("sinks: [{type: fluent, upstreams: ['a:1', {host: b, weight: 3, standby: true}]}]", file="f").sinks
+    [sink] = parse("sinks: [{type: fluent, endpoints: ['a:1', {endpoint: 'b:2', weight: 3, standby: true}]}]", file="f").sinks
     assert isinstance(sink, FluentSink)
-    assert sink.upstreams == ["a:1", FluentUpstream(host="b", weight=3, standby=True)]
-    assert refused("sinks: [{type: fluent, upstreams: [{host: b, wieght: 3}]}]") == (
-        "f: sinks[0].upstreams[0].wieght: unknown key; did you mean 'weight'?"
+    assert sink.endpoints == ["a:1", FluentEndpoint(endpoint="b:2", weight=3, standby=True)]
+    assert refused("sinks: [{type: fluent, endpoints: [{endpoint: 'b:2', wieght: 3}]}]") == (
+        "f: sinks[0].endpoints[0].wieght: unknown key; did you mean 'weight'?"
     )
 
 
@@ -183,15 +181,15 @@ def test_upstreams_have_a_short_and_a_long_form() -> None:
             "sources: [{type: fluent, tls: {cert_file: a, key_file: b, min_version: '1.1'}}]",
             "sources[0].tls.min_version: expected one of 1.2, 1.3",
         ),
-        ("sinks: [{type: fluent, upstreams: ['a:1'], tls: {cert_file: a}}]", "sinks[0].tls: cert_file and key_file belong together"),
-        ("sinks: [{type: fluent, upstreams: ['a:1'], username: a}]", "sinks[0]: username and password belong together"),
-        ("sinks: [{type: fluent, upstreams: ['a:1'], username: a, password: b}]", "sinks[0]: a user logs in beside a shared key"),
+        ("sinks: [{type: fluent, endpoints: ['a:1'], tls: {cert_file: a}}]", "sinks[0].tls: cert_file and key_file belong together"),
+        ("sinks: [{type: fluent, endpoints: ['a:1'], username: a}]", "sinks[0].password: username and password belong together"),
+        ("sinks: [{type: fluent, endpoints: ['a:1'], username: a, password: b}]", "sinks[0].username: a user logs in beside a shared key"),
         (
-            "sinks: [{type: fluent, upstreams: [{host: a, username: a, password: b}]}]",
-            "sinks[0].upstreams[0]: a user logs in beside a shared key",
+            "sinks: [{type: fluent, endpoints: [{endpoint: 'a:1', username: a, password: b}]}]",
+            "sinks[0].endpoints[0].username: a user logs in beside a shared key",
         ),
-        ("sinks: [{type: fluent, upstreams: [{host: a, port: 0}]}]", "sinks[0].upstreams[0].port: expected a whole number >= 1"),
-        ("sinks: [{type: fluent, upstreams: [{port: 1}]}]", "sinks[0].upstreams[0]: needs the key 'host'"),
+        ("sinks: [{type: fluent, endpoints: [{endpoint: 'a:0'}]}]", "sinks[0].endpoints[0].endpoint: port 0 is no address to send to"),
+        ("sinks: [{type: fluent, endpoints: [{weight: 1}]}]", "sinks[0].endpoints[0]: needs the key 'endpoint'"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(text: str, told: str) -> None:
@@ -209,12 +207,12 @@ def test_what_other_machines_reach_without_a_question_is_known() -> None:
     """Loopback, Unix sockets, keys, tokens and client certificates are protected; a server certificate alone is not."""
     mutual = ListenTls(cert_file="c", key_file="k", client_ca_file="a")
     alone = ListenTls(cert_file="c", key_file="k")
-    key = FluentSecurity(shared_key=Secret("k"))
+    key = Secret("k")
     sources = [
         FluentSource(name="a", listen="0.0.0.0:1"),
         FluentSource(name="b", listen="0.0.0.0:1", tls=alone),
         FluentSource(name="c", listen="0.0.0.0:1", tls=mutual),
-        FluentSource(name="d", listen="0.0.0.0:1", security=key),
+        FluentSource(name="d", listen="0.0.0.0:1", shared_key=key),
         FluentSource(name="e", listen="unix:/a"),
         FluentSource(name="f", listen="[::1]:1"),
         FluentSource(name="g", listen="localhost:1"),
@@ -241,5 +239,5 @@ def test_what_an_upstream_leaves_out_is_the_sinks() -> None:
     assert two.credentials is not None
     assert (one.credentials.shared_key, one.credentials.username, one.credentials.password) == (b"s1nk-key", "bob", b"p4ssword")
     assert (two.credentials.shared_key, two.credentials.username) == (b"up-k3y", "carol")
-    assert (one.host, one.port, one.weight, one.standby, two.port) == ("a", 1, 60, False, 24224)
+    assert (one.host, one.port, one.weight, one.standby, two.host, two.port) == ("a", 1, 60, False, "b", 1)
     assert ClientTls().verify

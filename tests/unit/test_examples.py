@@ -71,7 +71,7 @@ def test_fluent_bit_takes_the_records_back_and_sends_none_round() -> None:
     [tail, forward] = pipeline["inputs"]
     [back, file] = pipeline["outputs"]
 
-    assert [f"{forward['listen']}:{forward['port']}"] == sink.upstreams
+    assert [f"{forward['listen']}:{forward['port']}"] == sink.endpoints
     assert sink.max_frame_bytes < forward["buffer_max_size"]
     assert fnmatchcase(tail["tag"], back["match"])
     assert not fnmatchcase(tail["tag"], file["match"])

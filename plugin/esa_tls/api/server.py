@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hmac
-import socket
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
@@ -35,6 +33,7 @@ from esa_tls.api.v1 import service_pb2
 from esa_tls.api.v1.service_pb2_grpc import add_EsaTlsServicer_to_server
 from esa_tls.api.watch import Hub
 from esa_tls.core.batch import Sealed
+from esa_tls.runtime.grpc_listening import bind, make_server
 from esa_tls.runtime.refusals import Refusals
 
 __all__ = ["SERVICE", "ApiServer", "ApiSettings"]
@@ -59,9 +58,9 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "api"
     token: str | None = None
     lossy: bool | None = None
-    max_message_bytes: int = 16 << 20
+    max_request_bytes: int = 16 << 20
     max_calls: int = 128
-    max_calls_per_connection: int = 32
+    max_calls_per_session: int = 32
     max_watchers: int = 64
     idle_timeout_s: float = 600.0
     """A connection without a call for so long is closed; the client makes a new one when it needs it."""
@@ -120,34 +119,18 @@ class ApiServer:
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         settings = self.settings
-        _try_address(settings.host, settings.port)
-        server = grpc.aio.server(
+        server = make_server(
+            max_request_bytes=settings.max_request_bytes,
+            max_calls_per_session=settings.max_calls_per_session,
+            idle_timeout_s=settings.idle_timeout_s,
+            handshake_timeout_s=settings.handshake_timeout_s,
+            max_calls=settings.max_calls,
             interceptors=[_Door(settings.token, self._refusals)] if settings.token is not None else [],
-            options=[
-                ("grpc.so_reuseport", 0),  # else a second sidecar would get half of the connections
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
-                ("grpc.max_connection_idle_ms", int(settings.idle_timeout_s * 1000)),
-                ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout_s * 1000)),
-                ("grpc.keepalive_time_ms", 60_000),  # finds half-open connections
-                ("grpc.keepalive_timeout_ms", 20_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ],
-            maximum_concurrent_rpcs=settings.max_calls,
         )
         add_EsaTlsServicer_to_server(self._servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        address = f"{host}:{settings.port}"
-        try:
-            if self._credentials is None:
-                self._port = server.add_insecure_port(address)
-            else:
-                self._port = server.add_secure_port(address, self._credentials)
-        except RuntimeError as error:
-            await server.stop(None)
-            raise OSError(errno.EADDRNOTAVAIL, str(error)) from error
+        self._port = await bind(server, settings.host, settings.port, self._credentials)
         await self._set_health(serving=self._failing() is None)
         await server.start()
         self._handing_out = asyncio.get_running_loop().create_task(self.hub.run(), name="api records")
@@ -219,12 +202,3 @@ class _Door(grpc.aio.ServerInterceptor):
     async def _refuse(self, _requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._refusals.refused(address_of(context.peer()), "token", "its bearer token is missing or wrong")
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the bearer token is missing or wrong")
-
-
-def _try_address(host: str, port: int) -> None:
-    """Raises OSError, with the system's reason, if the address cannot be had; gRPC itself would print the reason and not tell it."""
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-        probe.listen(1)

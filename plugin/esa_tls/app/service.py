@@ -124,7 +124,7 @@ def make_api(config: Config, counters: Counters, intake: Intake, pipeline: Pipel
             name=settings.name,
             token=None if settings.token is None else settings.token.reveal(),
             lossy=settings.lossy,
-            max_message_bytes=settings.max_message_bytes,
+            max_request_bytes=settings.max_request_bytes,
             max_calls=settings.max_calls,
             max_watchers=settings.max_watchers,
         ),

@@ -2,8 +2,8 @@
 
 from esa_tls.config import (
     ElasticsearchSink,
+    FluentEndpoint,
     FluentSink,
-    FluentUpstream,
     JsonlSink,
     KafkaSink,
     LokiSink,
@@ -17,17 +17,17 @@ from esa_tls.runtime.dispatch import Sink
 from esa_tls.runtime.streams import own_hostname
 from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials
 from esa_tls.sinks.elasticsearch import ElasticsearchSink as BulkClient
-from esa_tls.sinks.elasticsearch_nodes import Nodes, authorization
+from esa_tls.sinks.elasticsearch_nodes import MAX_BULK_RESPONSE_BYTES, Nodes, authorization
 from esa_tls.sinks.fluent import FluentSink as ForwardClient
 from esa_tls.sinks.fluent_upstreams import Receiver
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import MAX_RESPONSE_BYTES, HttpClient
 from esa_tls.sinks.jsonl import JsonlSink as JsonLinesWriter
 from esa_tls.sinks.kafka import KafkaSink as KafkaProducer
 from esa_tls.sinks.kafka import client_maker, client_properties, tls_properties
 from esa_tls.sinks.loki import LokiSink as LokiClient
-from esa_tls.sinks.otlp import Client as OtlpTransport
 from esa_tls.sinks.otlp import OtlpSink as OtlpClient
-from esa_tls.sinks.otlp import make_client
+from esa_tls.sinks.otlp import Transport as OtlpTransport
+from esa_tls.sinks.otlp import make_transport
 from esa_tls.sinks.splunk_hec import SplunkHecSink as SplunkHecClient
 from esa_tls.sinks.webhook import WebhookSink as WebhookClient
 from esa_tls.telemetry import Counters
@@ -59,7 +59,7 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
                 cls_wanted=classes,
                 kinds=frozenset(kinds),
                 tag_prefix=settings.tag_prefix,
-                gzip=settings.gzip,
+                gzip=settings.compression == "gzip",
                 max_frame_bytes=settings.max_frame_bytes,
                 connect_timeout_s=settings.connect_timeout_s,
                 ack_timeout_s=settings.ack_timeout_s,
@@ -68,7 +68,7 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
             )
         case OtlpSink():
             return OtlpClient(
-                _otlp_client(settings, counters),
+                _otlp_transport(settings, counters),
                 name=settings.name,
                 cls_wanted=classes,
                 kinds=frozenset(kinds),
@@ -91,44 +91,45 @@ def make_sink(settings: SinkSettings, counters: Counters | None = None) -> Sink:
             return _kafka(settings, classes, counters)
         case LokiSink():
             return LokiClient(
-                _poster(settings, counters),
+                _http(settings, counters),
                 settings.endpoints,
                 Entries(labels=settings.labels, label_fields=settings.label_fields, max_line_bytes=settings.max_line_bytes),
                 name=settings.name,
                 cls_wanted=classes,
                 kinds=kinds,
                 form=settings.format,
-                gzip=settings.gzip,
+                gzip=settings.compression == "gzip",
                 headers=_loki_headers(settings),
                 max_request_bytes=settings.max_request_bytes,
                 max_in_flight=settings.max_in_flight,
             )
         case SplunkHecSink():
             return SplunkHecClient(
-                _poster(settings, counters, cookies=True),
+                _http(settings, counters, cookies=True),
                 settings.endpoints,
                 settings.token.reveal(),
                 name=settings.name,
                 cls_wanted=classes,
                 kinds=kinds,
                 events=EventSettings(source=settings.source, sourcetype=settings.sourcetype, index=settings.index),
-                gzip=settings.gzip,
+                gzip=settings.compression == "gzip",
+                headers={key: value.reveal() for key, value in settings.headers.items()},
                 max_request_bytes=settings.max_request_bytes,
                 ack_timeout_s=settings.ack_timeout_s,
             )
         case WebhookSink():
             return WebhookClient(
-                _poster(settings, counters),
-                settings.url,
+                _http(settings, counters),
+                settings.endpoints,
                 name=settings.name,
                 cls_wanted=classes,
                 kinds=kinds,
-                body=settings.body,
+                form=settings.format,
                 headers={key: value.reveal() for key, value in settings.headers.items()},
                 key=None if settings.signature_key is None else settings.signature_key.reveal().encode(),
-                gzip=settings.gzip,
+                gzip=settings.compression == "gzip",
                 max_request_bytes=settings.max_request_bytes,
-                max_records=settings.max_records,
+                max_request_records=settings.max_request_records,
             )
 
 
@@ -140,23 +141,28 @@ def _nodes(settings: ElasticsearchSink, counters: Counters | None) -> Nodes:
         password=None if settings.password is None else settings.password.reveal(),
     )
     return Nodes(
-        settings.nodes,
+        settings.endpoints,
+        client=_http(settings, counters, max_response_bytes=MAX_BULK_RESPONSE_BYTES),
         headers={**{name: value.reveal() for name, value in settings.headers.items()}, **login},
-        gzip=settings.gzip,
-        timeout_s=settings.timeout_s,
-        connect_timeout_s=settings.connect_timeout_s,
-        tls=None if settings.tls is None else client_contexts(settings.tls, owner=f"sink {settings.name}", counters=counters).current,
-        server_name=None if settings.tls is None else settings.tls.server_name,
+        gzip=settings.compression == "gzip",
     )
 
 
-def _poster(settings: LokiSink | SplunkHecSink | WebhookSink, counters: Counters | None, *, cookies: bool = False) -> Poster:
+def _http(
+    settings: ElasticsearchSink | LokiSink | SplunkHecSink | WebhookSink,
+    counters: Counters | None,
+    *,
+    cookies: bool = False,
+    max_response_bytes: int = MAX_RESPONSE_BYTES,
+) -> HttpClient:
     tls = settings.tls
-    return Poster(
+    return HttpClient(
         timeout_s=settings.timeout_s,
+        connect_timeout_s=settings.connect_timeout_s,
         tls=None if tls is None else client_contexts(tls, owner=f"sink {settings.name}", counters=counters).current,
         server_name=None if tls is None else tls.server_name,
         cookies=cookies,
+        max_response_bytes=max_response_bytes,
     )
 
 
@@ -182,7 +188,7 @@ def _kafka(settings: KafkaSink, classes: tuple[str, ...], counters: Counters | N
         return 0 if files is None else files.generation
 
     properties = client_properties(
-        settings.servers,
+        settings.bootstrap_servers,
         compression=settings.compression,
         max_message_bytes=settings.max_message_bytes,
         client_id=settings.client_id,
@@ -202,19 +208,19 @@ def _kafka(settings: KafkaSink, classes: tuple[str, ...], counters: Counters | N
         name=settings.name,
         cls_wanted=classes,
         kinds=frozenset(settings.records),
-        timeout_s=settings.timeout_s,
+        failing_after_s=settings.failing_after_s,
         tls_generation=tls_generation,
     )
 
 
-def _otlp_client(settings: OtlpSink, counters: Counters | None) -> OtlpTransport:
+def _otlp_transport(settings: OtlpSink, counters: Counters | None) -> OtlpTransport:
     owner = f"sink {settings.name}"
     over_grpc = settings.protocol == "grpc"
-    return make_client(
+    return make_transport(
         settings.protocol,
         settings.endpoints,
         headers={key: value.reveal() for key, value in settings.headers.items()},
-        gzip=settings.gzip,
+        gzip=settings.compression == "gzip",
         timeout_s=settings.timeout_s,
         tls=client_contexts(settings.tls, owner=owner, counters=counters).current if settings.tls is not None and not over_grpc else None,
         credentials=grpc_channel_credentials(settings.tls, owner=owner, counters=counters).current
@@ -228,12 +234,10 @@ def _receivers(settings: FluentSink) -> list[Receiver]:
     """The receivers of a Forward sink, each with what it leaves to the sink filled in."""
     hostname = settings.self_hostname
     receivers = []
-    for upstream in settings.upstreams:
-        if isinstance(upstream, str):
-            host, port = listen_address(upstream)
-            upstream = FluentUpstream(host=host, port=port)  # noqa: PLW2901 (the same in its long form)
-        key = settings.shared_key if upstream.shared_key is None else upstream.shared_key
-        username, password = (settings.username, settings.password) if upstream.username is None else (upstream.username, upstream.password)
+    for entry in settings.endpoints:
+        one = FluentEndpoint(endpoint=entry) if isinstance(entry, str) else entry
+        key = settings.shared_key if one.shared_key is None else one.shared_key
+        username, password = (settings.username, settings.password) if one.username is None else (one.username, one.password)
         credentials = None
         if key is not None:
             hostname = hostname or own_hostname()
@@ -243,5 +247,5 @@ def _receivers(settings: FluentSink) -> list[Receiver]:
                 username=username,
                 password=None if password is None else password.reveal().encode(),
             )
-        receivers.append(Receiver(upstream.host, upstream.port, upstream.weight, upstream.standby, credentials))
+        receivers.append(Receiver(*listen_address(one.endpoint), one.weight, one.standby, credentials))
     return receivers

@@ -33,7 +33,7 @@ def unprotected(config: Config) -> list[str]:
     listeners = []
     for source in config.sources:
         if isinstance(source, FluentSource):
-            asks = source.security is not None or (source.tls is not None and source.tls.client_ca_file is not None)
+            asks = source.shared_key is not None or (source.tls is not None and source.tls.client_ca_file is not None)
         elif isinstance(source, SyslogSource):
             asks = bool(source.allow) or (source.tls is not None and source.tls.client_ca_file is not None)
         else:
@@ -97,7 +97,7 @@ def _otlp_source(
             port=port,
             max_request_bytes=settings.max_request_bytes,
             answer_within_s=settings.answer_within_s,
-            max_calls_per_connection=settings.max_calls_per_connection,
+            max_calls_per_session=settings.max_calls_per_session,
         )
         credentials = None if settings.tls is None else grpc_server_credentials(settings.tls, owner=owner, counters=counters)
         return OtlpGrpcServer(
@@ -109,9 +109,9 @@ def _otlp_source(
         port=port,
         max_request_bytes=settings.max_request_bytes,
         answer_within_s=settings.answer_within_s,
-        read_timeout_s=settings.read_timeout_s,
+        request_timeout_s=settings.request_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
-        max_connections=settings.max_connections,
+        max_sessions=settings.max_sessions,
     )
     tls = None if settings.tls is None else server_context(settings.tls, owner=owner, refusals=refusals, counters=counters)
     return OtlpHttpServer(Reception(intake), counters, settings=http_settings, otlp=otlp, tls=tls, token=token, refusals=refusals)
@@ -147,12 +147,12 @@ def _forward_source(settings: FluentSource, intake: Intake, counters: Counters, 
     host, port = listen_address(settings.listen) if path is None else ("", 0)
     owner = f"source {settings.name}"
     refusals = Refusals(owner, counters)
-    security = settings.security
     credentials = None
-    if security is not None:
-        users = {name.encode(): password.reveal().encode() for name, password in security.users.items()}
+    if settings.shared_key is not None:
         credentials = ServerCredentials(
-            shared_key=security.shared_key.reveal().encode(), users=users, hostname=security.self_hostname or own_hostname()
+            shared_key=settings.shared_key.reveal().encode(),
+            users={name.encode(): password.reveal().encode() for name, password in settings.users.items()},
+            hostname=settings.self_hostname or own_hostname(),
         )
     return ForwardServer(
         Reception(intake),

@@ -32,7 +32,7 @@ def make_store(config: Config, journal: Journal, counters: Counters) -> tuple[St
             max_age_s=settings.max_age_days * 86_400,
             max_bytes=settings.max_bytes,
             lines=settings.lines,
-            max_line_bytes=settings.max_line_bytes,
+            max_lines_bytes=settings.max_lines_bytes,
         ),
         counters=counters,
         behind=_behind(journal, config.journal.max_bytes),

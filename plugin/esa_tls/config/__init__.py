@@ -22,8 +22,8 @@ from esa_tls.config.parts import ClientTls, GiB, KiB, ListenTls, MiB, RecordKind
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Api, Appliance, Config, Journal, Store, Web, is_guarded
 from esa_tls.config.selection import FieldChoice, PseudonymSettings, Where, key_ring
-from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
-from esa_tls.config.sources import FluentSecurity, FluentSource, OtlpGrpcSource, OtlpHttpSource, Source, SyslogSource
+from esa_tls.config.sinks import STANDARD_OUTPUT, FluentEndpoint, FluentSink, JsonlSink, OtlpSink, Sink
+from esa_tls.config.sources import FluentSource, OtlpGrpcSource, OtlpHttpSource, Source, SyslogSource
 from esa_tls.config.splunk_hec import SplunkHecSink
 from esa_tls.config.webhook import WebhookSink
 from esa_tls.config.wording import variants
@@ -36,10 +36,9 @@ __all__ = [
     "Config",
     "ElasticsearchSink",
     "FieldChoice",
-    "FluentSecurity",
+    "FluentEndpoint",
     "FluentSink",
     "FluentSource",
-    "FluentUpstream",
     "GiB",
     "Journal",
     "JsonlSink",

@@ -7,18 +7,19 @@ import os
 import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
-from esa_tls.config.elasticsearch import ElasticsearchSink
+from esa_tls.config.elasticsearch import ElasticsearchSink, wrong_elasticsearch
 from esa_tls.config.kafka import KafkaSink, wrong_kafka
 from esa_tls.config.loki import LokiSink, wrong_loki
-from esa_tls.config.parts import VARIABLE, ClientTls, listen_address, unix_path
+from esa_tls.config.parts import VARIABLE, listen_address, unix_path, wrong_address, wrong_client_tls, wrong_url
 from esa_tls.config.require_tls import RequiredPartner, RequireTls
 from esa_tls.config.root import Appliance, Config, Web, is_guarded
 from esa_tls.config.selection import Where, key_ring
-from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, FluentUpstream, JsonlSink, OtlpSink, Sink
-from esa_tls.config.sources import FluentSource, Source, SyslogSource
+from esa_tls.config.sinks import STANDARD_OUTPUT, FluentSink, JsonlSink, OtlpSink, Sink, wrong_fluent, wrong_otlp
+from esa_tls.config.sources import FluentSource, OtlpGrpcSource, OtlpHttpSource, Source, SyslogSource
 from esa_tls.config.splunk_hec import SplunkHecSink, wrong_splunk_hec
 from esa_tls.config.webhook import WebhookSink, wrong_webhook
 
@@ -52,29 +53,11 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
             yield where, f"{text} is taken by {listening[address]}"
     if config.web is not None:
         yield from _wrong_web(config.web)
-    yield from _wrong_fluent(config)
-    yield from _wrong_syslog(config)
-    for index, source in enumerate(config.sources):
-        if isinstance(source, SyslogSource):
-            continue
-        limit, limit_bytes = (
-            ("max_frame_bytes", source.max_frame_bytes)
-            if isinstance(source, FluentSource)
-            else ("max_request_bytes", source.max_request_bytes)
-        )
-        if limit_bytes > config.max_receive_bytes:
-            yield (
-                f"sources[{index}].{limit}",
-                f"larger than max_receive_bytes ({config.max_receive_bytes}): such a frame could never be read",
-            )
-    if config.api is not None:
-        if config.api.max_message_bytes > config.max_receive_bytes:
-            yield (
-                "api.max_message_bytes",
-                f"larger than max_receive_bytes ({config.max_receive_bytes}): such a request could never be taken",
-            )
-        if config.api.name in {source.name for source in config.sources}:
-            yield "api.name", f"{config.api.name!r} is taken by a source; give each its own `name`"
+    yield from _wrong_forward_sources(config)
+    yield from _wrong_syslog_sources(config)
+    yield from _never_read(config)
+    if config.api is not None and config.api.name in {source.name for source in config.sources}:
+        yield "api.name", f"{config.api.name!r} is taken by a source; give each its own `name`"
     yield from _wrong_sinks(config.sinks)
     if config.store is not None:
         for index, sink in enumerate(config.sinks):
@@ -88,6 +71,24 @@ def conflicts(config: Config) -> Iterator[tuple[str, str]]:
     for where, text in _plain_texts(msgspec.to_builtins(config, enc_hook=lambda _secret: None)):
         if VARIABLE.search(text):
             yield where, "${...} is replaced in secrets only; write the value itself"
+
+
+def _never_read(config: Config) -> Iterator[tuple[str, str]]:
+    """Frames and requests that are allowed to be larger than what is read at all."""
+    limits: list[tuple[str, int]] = []
+    for index, source in enumerate(config.sources):
+        match source:
+            case FluentSource():
+                limits.append((f"sources[{index}].max_frame_bytes", source.max_frame_bytes))
+            case OtlpGrpcSource() | OtlpHttpSource():
+                limits.append((f"sources[{index}].max_request_bytes", source.max_request_bytes))
+            case SyslogSource():
+                pass
+    if config.api is not None:
+        limits.append(("api.max_request_bytes", config.api.max_request_bytes))
+    for where, limit_bytes in limits:
+        if limit_bytes > config.max_receive_bytes:
+            yield where, f"larger than max_receive_bytes ({config.max_receive_bytes}): so large a one could never be read"
 
 
 def _wrong_web(web: Web) -> Iterator[tuple[str, str]]:
@@ -114,35 +115,27 @@ def _is_unix(source: Source) -> bool:
     return isinstance(source, FluentSource) and unix_path(source.listen) is not None
 
 
-def _wrong_fluent(config: Config) -> Iterator[tuple[str, str]]:
+def _wrong_forward_sources(config: Config) -> Iterator[tuple[str, str]]:
     listening: dict[str, str] = {}
     for index, source in enumerate(config.sources):
+        if not isinstance(source, FluentSource):
+            continue
+        if source.users and source.shared_key is None:
+            yield f"sources[{index}].users", "users log in beside a shared key; set shared_key, to '' for an empty one"
         where = f"sources[{index}].listen"
         path = unix_path(source.listen)
-        if not isinstance(source, FluentSource) or path is None:
+        if path is None:
             continue
         if not path.startswith("/") or len(os.fsencode(path)) > _MAX_UNIX_PATH_BYTES:
             yield where, f"expected unix:/PATH, absolute and of at most {_MAX_UNIX_PATH_BYTES} bytes, got {source.listen!r}"
         if listening.setdefault(path, where) != where:
             yield where, f"{source.listen} is taken by {listening[path]}"
-    for index, sink in enumerate(config.sinks):
-        if not isinstance(sink, FluentSink):
-            continue
-        for where, entry in [(f"sinks[{index}]", sink)] + [
-            (f"sinks[{index}].upstreams[{number}]", upstream)
-            for number, upstream in enumerate(sink.upstreams)
-            if isinstance(upstream, FluentUpstream)
-        ]:
-            if (entry.username is None) != (entry.password is None):
-                yield where, "username and password belong together"
-            if entry.username is not None and entry.shared_key is None and sink.shared_key is None:
-                yield where, "a user logs in beside a shared key; set shared_key, to '' if the receiver has an empty one"
 
 
 _MAX_UNIX_PATH_BYTES = 107
 
 
-def _wrong_syslog(config: Config) -> Iterator[tuple[str, str]]:
+def _wrong_syslog_sources(config: Config) -> Iterator[tuple[str, str]]:
     listening: dict[tuple[str, int], str] = {}
     for index, source in enumerate(config.sources):
         if not isinstance(source, SyslogSource):
@@ -193,40 +186,16 @@ def _wrong_appliance(appliance: Appliance) -> Iterator[tuple[str, str]]:
 def _wrong_sinks(sinks: list[Sink]) -> Iterator[tuple[str, str]]:
     paths: dict[str, int] = {}
     for index, sink in enumerate(sinks):
-        tls = getattr(sink, "tls", None)
-        if isinstance(tls, ClientTls) and (tls.cert_file is None) != (tls.key_file is None):
-            yield f"sinks[{index}].tls", "cert_file and key_file belong together"
         if sink.retry_initial_s > sink.retry_max_s:
             yield f"sinks[{index}].retry_initial_s", f"larger than retry_max_s ({sink.retry_max_s:g})"
         yield from _wrong_selection(f"sinks[{index}]", sink)
+        for where, reason in _wrong_in(sink):
+            yield f"sinks[{index}].{where}", reason
         if isinstance(sink, JsonlSink):
             path = sink.path if sink.path == STANDARD_OUTPUT else os.path.realpath(sink.path)
             first = paths.setdefault(path, index)
             if first != index:
                 yield f"sinks[{index}].path", f"{sink.path!r} is written by sinks[{first}]"
-            continue
-        if isinstance(sink, KafkaSink | LokiSink | SplunkHecSink | WebhookSink):
-            for where, reason in _wrong_in(sink):
-                yield f"sinks[{index}].{where}", reason
-            continue
-        if isinstance(sink, OtlpSink) and sink.protocol == "http":
-            yield from _wrong_urls(f"sinks[{index}].endpoints", sink.endpoints, tls=sink.tls is not None)
-            continue
-        if isinstance(sink, ElasticsearchSink):
-            yield from _wrong_urls(f"sinks[{index}].nodes", sink.nodes, tls=sink.tls is not None)
-            yield from _wrong_login(f"sinks[{index}]", sink)
-            continue
-        where, addresses = ("endpoints", sink.endpoints) if isinstance(sink, OtlpSink) else ("upstreams", sink.upstreams)
-        for number, address in enumerate(addresses):
-            if isinstance(address, FluentUpstream):
-                continue
-            try:
-                port = listen_address(address)[1]
-            except ValueError as error:
-                yield f"sinks[{index}].{where}[{number}]", str(error)
-                continue
-            if port == 0:
-                yield f"sinks[{index}].{where}[{number}]", "port 0 is no address to send to"
 
 
 def wrong_require_tls(settings: RequireTls, where: str = "") -> Iterator[tuple[str, str]]:
@@ -250,68 +219,51 @@ def wrong_require_tls(settings: RequireTls, where: str = "") -> Iterator[tuple[s
                 yield place, f"no address and no network: {error}"
 
 
-def _wrong_urls(where: str, urls: list[str], *, tls: bool) -> Iterator[tuple[str, str]]:
-    for number, url in enumerate(urls):
-        if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", url):
-            yield f"{where}[{number}]", f"expected http://HOST:PORT or https://HOST:PORT, got {url!r}"
-        elif tls and not url.startswith("https://"):
-            yield f"{where}[{number}]", f"there is `tls`, so expected https://..., got {url!r}"
-
-
-def _wrong_login(where: str, sink: ElasticsearchSink) -> Iterator[tuple[str, str]]:
-    if (sink.username is None) != (sink.password is None):
-        yield where, "username and password belong together"
-    if sink.api_key is not None and sink.username is not None:
-        yield where, "api_key and username do not go together"
-    if sink.api_key is not None or sink.username is not None:
-        for name in sink.headers:
-            if name.lower() == "authorization":
-                yield f"{where}.headers.{name}", "api_key or username make this header"
-
-
-def _wrong_in(sink: KafkaSink | LokiSink | SplunkHecSink | WebhookSink) -> Iterator[tuple[str, str]]:
+def _wrong_in(sink: Sink) -> Iterator[tuple[str, str]]:
+    """What is wrong in one sink alone: (path below it, reason)."""
+    if not isinstance(sink, JsonlSink):
+        yield from wrong_client_tls(sink.tls)
     match sink:
+        case JsonlSink():
+            pass
+        case FluentSink():
+            yield from wrong_fluent(sink)
+        case OtlpSink():
+            yield from wrong_otlp(sink)
+        case ElasticsearchSink():
+            yield from wrong_elasticsearch(sink)
         case KafkaSink():
-            return wrong_kafka(sink)
+            yield from wrong_kafka(sink)
         case LokiSink():
-            return wrong_loki(sink)
+            yield from wrong_loki(sink)
         case SplunkHecSink():
-            return wrong_splunk_hec(sink)
+            yield from wrong_splunk_hec(sink)
         case WebhookSink():
-            return wrong_webhook(sink)
+            yield from wrong_webhook(sink)
 
 
 def _wrong_telemetry(config: Config, listening: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str]]:
     """An endpoint that is none, TLS that the protocol cannot do, and the one loop there is: a sidecar that tells itself about itself."""
     fluent, otlp = config.telemetry.fluent, config.telemetry.otlp
-    if fluent is not None and (taken := listening.get((fluent.host, fluent.port))):
-        yield "telemetry.fluent", f"{fluent.host}:{fluent.port} is {taken} of this sidecar, which would read its own log"
-    if otlp is None:
-        return
-    where = "telemetry.otlp.endpoint"
-    address = otlp.endpoint
-    if otlp.protocol == "http":
-        match = re.fullmatch(r"https?://([^\s/?#@]+)(?:/[^\s?#]*)?", otlp.endpoint)
-        if match is None:
-            yield where, f"expected http://HOST:PORT or https://HOST:PORT, got {otlp.endpoint!r}"
-            return
-        address = match[1]
-        if otlp.tls is not None:
-            if not otlp.endpoint.startswith("https://"):
-                yield where, f"there is `tls`, so expected https://..., got {otlp.endpoint!r}"
-            if not otlp.tls.verify or otlp.tls.server_name is not None:
-                yield "telemetry.otlp.tls", "with protocol: http the certificate is always checked, against the endpoint's host"
-    else:
-        try:
-            listen_address(address)
-        except ValueError as error:
-            yield where, str(error)
-            return
-    if otlp.tls is not None and (otlp.tls.cert_file is None) != (otlp.tls.key_file is None):
-        yield "telemetry.otlp.tls", "cert_file and key_file belong together"
-    taken = next((taken for (host, port), taken in listening.items() if address == f"{host}:{port}"), None)
-    if taken is not None:
-        yield where, f"{address} is {taken} of this sidecar, which would read its own log"
+    endpoints: list[tuple[str, str]] = []
+    if fluent is not None:
+        endpoints.append(("telemetry.fluent.endpoint", fluent.endpoint))
+        if reason := wrong_address(fluent.endpoint):
+            yield "telemetry.fluent.endpoint", reason
+    if otlp is not None:
+        over_http = otlp.protocol == "http"
+        wrong = wrong_url(otlp.endpoint, tls=otlp.tls is not None) if over_http else wrong_address(otlp.endpoint)
+        if wrong:
+            yield "telemetry.otlp.endpoint", wrong
+        if over_http and otlp.tls is not None and (not otlp.tls.verify or otlp.tls.server_name is not None):
+            yield "telemetry.otlp.tls", "with protocol: http the certificate is always checked, against the endpoint's host"
+        for path, reason in wrong_client_tls(otlp.tls):
+            yield f"telemetry.otlp.{path}", reason
+        endpoints.append(("telemetry.otlp.endpoint", urlsplit(otlp.endpoint).netloc if over_http else otlp.endpoint))
+    ours = {f"{host}:{port}": taken for (host, port), taken in listening.items()}
+    for where, address in endpoints:
+        if taken := ours.get(address):
+            yield where, f"{address} is {taken} of this sidecar, which would read its own log"
 
 
 def _wrong_selection(where: str, sink: Sink) -> Iterator[tuple[str, str]]:
@@ -319,8 +271,6 @@ def _wrong_selection(where: str, sink: Sink) -> Iterator[tuple[str, str]]:
         yield f"{where}.fields", "needs either `keep` or `drop`"
     if sink.where is not None and sink.where == Where():
         yield f"{where}.where", f"is empty; known keys are {', '.join(Where.__struct_fields__)}"
-    if sink.constants and isinstance(sink, OtlpSink):
-        yield f"{where}.constants", "has no effect on OTLP: its resources and scopes say the same"
     if sink.pseudonyms is not None:
         try:
             key_ring(sink.pseudonyms.keys.reveal())

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
-from esa_tls.config.parts import ClientTls, KiB, MiB, Secret
-from esa_tls.config.sink_settings import SinkName, SinkSettings
+from esa_tls.config.parts import OWN_HEADERS, KiB, MiB, Secret, wrong_headers, wrong_login, wrong_urls
+from esa_tls.config.sink_settings import HttpSinkSettings, SinkName, TimeoutS
 
 
-class ElasticsearchSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="elasticsearch", tag_field="type"):
+class ElasticsearchSink(HttpSinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="elasticsearch", tag_field="type"):
     """Elasticsearch 8 and 9, and OpenSearch 2 and 3: both take the same requests, so there is one type for both.
 
     Records go to the data streams `logs-cisco_esa.{kind}-{namespace}`, each under its `event.id`, so that one sent again is known there.
     Set the store up first: `esa-tls templates`.
     """
 
-    nodes: Annotated[
+    endpoints: Annotated[
         list[str],
         Meta(
             description="Base URLs of the cluster's nodes, `https://HOST:9200`; a path stays in front. They take turns, and one that does "
@@ -43,14 +43,6 @@ class ElasticsearchSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_
     ] = None
     username: Annotated[Annotated[str, Meta(min_length=1)] | None, Meta(description="User to log in as, if there is no API key.")] = None
     password: Annotated[Secret | None, Meta(description="That user's password.")] = None
-    headers: Annotated[
-        dict[str, Secret], Meta(description="Sent with every request, for a gateway in front. `${NAME}` takes it from the environment.")
-    ] = msgspec.field(default_factory=dict)
-    tls: Annotated[
-        ClientTls | None,
-        Meta(description="TLS towards the nodes. null: the node's `https://` decides, with the system's authorities."),
-    ] = None
-    gzip: Annotated[bool, Meta(description="Compress requests, to about a tenth.")] = True
     max_request_bytes: Annotated[
         int,
         Meta(
@@ -68,5 +60,14 @@ class ElasticsearchSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_
             "make plain indices. Not looked at if the user may not see templates."
         ),
     ] = True
-    timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 60.0
-    connect_timeout_s: Annotated[float, Meta(description="Give up a connection attempt after this, and try the next node.", gt=0)] = 5.0
+    timeout_s: TimeoutS = 60.0
+
+
+def wrong_elasticsearch(sink: ElasticsearchSink) -> Iterator[tuple[str, str]]:
+    """What is wrong beyond single types: (path below the sink, reason)."""
+    yield from wrong_urls("endpoints", sink.endpoints, tls=sink.tls is not None)
+    yield from wrong_login(sink.username, sink.password)
+    if sink.api_key is not None and sink.username is not None:
+        yield "api_key", "there are a user and a password already"
+    logs_in = sink.api_key is not None or sink.username is not None
+    yield from wrong_headers(sink.headers, OWN_HEADERS | {"authorization"} if logs_in else OWN_HEADERS)

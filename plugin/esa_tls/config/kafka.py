@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from esa_tls.config.parts import ClientTls, GiB, KiB, Secret, listen_address
+from esa_tls.config.parts import ClientTls, GiB, KiB, Secret, wrong_addresses
 from esa_tls.config.sink_settings import SinkName, SinkSettings
 
 KAFKA_OWN_PROPERTIES = frozenset(
@@ -53,7 +53,9 @@ class KafkaSasl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class KafkaSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="kafka", tag_field="type"):
     """A Kafka producer: idempotent, acknowledged by all in-sync replicas, one key per appliance. Needs the extra `kafka`."""
 
-    servers: Annotated[list[str], Meta(description="Brokers to begin with, each `HOST:PORT`; the cluster tells the rest.", min_length=1)]
+    bootstrap_servers: Annotated[
+        list[str], Meta(description="Brokers to begin with, each `HOST:PORT`; the cluster tells the rest.", min_length=1)
+    ]
     name: SinkName = "kafka"
     topic: Annotated[
         str, Meta(description="Topic, which must exist. `{kind}` in it is the kind of record: `esa.{kind}`.", min_length=1)
@@ -76,7 +78,7 @@ class KafkaSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(description="TLS towards the brokers; null: none. Changed files are taken up by a new connection to all of them."),
     ] = None
     sasl: Annotated[KafkaSasl | None, Meta(description="Who we are to the brokers; null: they do not ask.")] = None
-    timeout_s: Annotated[
+    failing_after_s: Annotated[
         float, Meta(description="Without any delivery for so long the sink counts as failing; what is under way stays so.", gt=0)
     ] = 30.0
     options: Annotated[
@@ -90,14 +92,7 @@ class KafkaSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def wrong_kafka(sink: KafkaSink) -> Iterator[tuple[str, str]]:
     """What is wrong beyond single types: (path below the sink, reason)."""
-    for number, server in enumerate(sink.servers):
-        try:
-            port = listen_address(server)[1]
-        except ValueError as error:
-            yield f"servers[{number}]", str(error)
-            continue
-        if port == 0:
-            yield f"servers[{number}]", "port 0 is no address to send to"
+    yield from wrong_addresses("bootstrap_servers", sink.bootstrap_servers)
     longest = sink.topic.replace("{kind}", "consolidated")
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", longest) or longest in (".", ".."):
         yield "topic", f"{sink.topic!r} is no topic: at most 249 of A-Z a-z 0-9 . _ - (and `{{kind}}`)"

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from esa_tls.config.parts import ClientTls, GiB, KiB, MiB, Secret, wrong_url
-from esa_tls.config.sink_settings import SinkName, SinkSettings
+from esa_tls.config.parts import OWN_HEADERS, Compression, GiB, KiB, MiB, Secret, wrong_headers, wrong_login, wrong_urls
+from esa_tls.config.sink_settings import HttpSinkSettings, SinkName
 
 LabelField = Literal["cisco_esa.direction", "cisco_esa.tls.outcome", "cisco_esa.delivery.result", "cisco_esa.posture", "event.outcome"]
 """Fields that may be labels: they have few values, and no text from outside can add one."""
 
 
-class LokiSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="loki", tag_field="type"):
+class LokiSink(HttpSinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="loki", tag_field="type"):
     """Grafana Loki, or a store that takes its push API. Fields become structured metadata, which Loki keeps since 3.0."""
 
     endpoints: Annotated[
@@ -37,12 +37,6 @@ class LokiSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
     password: Annotated[Secret | None, Meta(description="That user's password.")] = None
     token: Annotated[Secret | None, Meta(description="Bearer token, in place of user and password.")] = None
-    headers: Annotated[dict[str, Secret], Meta(description="Sent with every request. `${NAME}` takes it from the environment.")] = (
-        msgspec.field(default_factory=dict)
-    )
-    tls: Annotated[
-        ClientTls | None, Meta(description="TLS towards the servers. null: `https://` decides, with the system's authorities.")
-    ] = None
     labels: Annotated[
         dict[str, str],
         Meta(
@@ -61,7 +55,9 @@ class LokiSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             description="`protobuf`: in snappy, as Loki's own clients send it. `json`: several times slower, for what takes nothing else."
         ),
     ] = "protobuf"
-    gzip: Annotated[bool, Meta(description="Compress `json` requests.")] = True
+    compression: Annotated[Compression, Meta(description="How `json` requests are compressed; `protobuf` ones always are, by snappy.")] = (
+        "gzip"
+    )
     max_line_bytes: Annotated[
         int, Meta(description="A longer line is cut there and flagged `truncated`; not above Loki's `max_line_size`.", ge=KiB, le=MiB)
     ] = 256 * KiB
@@ -71,11 +67,9 @@ class LokiSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_in_flight: Annotated[
         int, Meta(description="Requests at a time, each of another stream; those of one stream go one after the other.", ge=1, le=64)
     ] = 4
-    timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 30.0
 
 
 OWN_LABELS = frozenset({"service_name", "appliance", "kind"})
-OWN_HEADERS = frozenset({"content-type", "content-encoding", "content-length", "host", "x-scope-orgid"})
 
 MAX_LABELS = 15
 """`max_label_names_per_series`, by default; `service_name` does not count."""
@@ -86,18 +80,14 @@ MAX_LABEL_VALUE_BYTES = 2048
 
 def wrong_loki(sink: LokiSink) -> Iterator[tuple[str, str]]:
     """What is wrong beyond single types: (path below the sink, reason)."""
-    for number, endpoint in enumerate(sink.endpoints):
-        if reason := wrong_url(endpoint, tls=sink.tls is not None):
-            yield f"endpoints[{number}]", reason
+    yield from wrong_urls("endpoints", sink.endpoints, tls=sink.tls is not None)
     if sink.tenant is not None and not re.fullmatch(r"[!-{}~]+", sink.tenant):
         yield "tenant", f"expected one tenant's name, without blanks and `|`, got {sink.tenant!r}"
-    if (sink.username is None) != (sink.password is None):
-        yield ("password" if sink.password is None else "username"), "username and password belong together"
+    yield from wrong_login(sink.username, sink.password)
     if sink.token is not None and sink.username is not None:
         yield "token", "there are a user and a password already"
-    for name in sink.headers:
-        if name.lower() in OWN_HEADERS or (name.lower() == "authorization" and (sink.token is not None or sink.username is not None)):
-            yield f"headers.{name}", "is set by the sink itself"
+    logs_in = sink.token is not None or sink.username is not None
+    yield from wrong_headers(sink.headers, OWN_HEADERS | {"x-scope-orgid", *(("authorization",) if logs_in else ())})
     for name, value in sink.labels.items():
         if name in OWN_LABELS or name in {path.replace(".", "_") for path in sink.label_fields}:
             yield f"labels.{name}", "is a label already"

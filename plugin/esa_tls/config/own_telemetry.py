@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from esa_tls.config.parts import ClientTls, Secret
+from esa_tls.config.parts import ClientTls
+from esa_tls.config.sink_settings import SentHeaders
 
 
 class TelemetryOtlp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,10 +25,7 @@ class TelemetryOtlp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "authorities. Of its keys `http` knows the files only."
         ),
     ] = None
-    headers: Annotated[
-        dict[str, Secret],
-        Meta(description="Sent with every request, e.g. `authorization: Bearer ${TOKEN}`. `${NAME}` takes it from the environment."),
-    ] = msgspec.field(default_factory=dict)
+    headers: SentHeaders = msgspec.field(default_factory=dict)
     metrics: Annotated[bool, Meta(description="Send metrics.")] = True
     traces: Annotated[bool, Meta(description="Send traces of batches.")] = True
     logs: Annotated[bool, Meta(description="Send the sidecar's log.")] = True
@@ -39,10 +37,9 @@ class TelemetryOtlp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class TelemetryFluent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A Fluent Forward receiver for the sidecar's log. Without acknowledgement: it is for reading along, standard error stays complete."""
 
-    host: Annotated[str, Meta(description="Name or address.", min_length=1)] = "127.0.0.1"
-    port: Annotated[int, Meta(description="TCP port.", ge=1, le=65535)] = 24224
+    endpoint: Annotated[str, Meta(description="`HOST:PORT`.", min_length=1)]
     tag: Annotated[str, Meta(description="Tag of the log's entries.", min_length=1)] = "esa-tls.log"
-    max_queued: Annotated[int, Meta(description="Entries that wait for the receiver; of more the oldest are lost.", ge=1)] = 1_000
+    max_waiting_entries: Annotated[int, Meta(description="Entries that wait for the receiver; of more the oldest are lost.", ge=1)] = 1_000
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

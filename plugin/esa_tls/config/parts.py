@@ -1,8 +1,9 @@
-"""What several settings are made of: sizes, kinds of records, secrets, addresses, and TLS on either side."""
+"""What several settings are made of: sizes, kinds of records, secrets, addresses, and TLS on either side; and checks of these."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,6 +14,8 @@ MiB = 1024 * KiB
 GiB = 1024 * MiB
 
 RecordKind = Literal["line", "connection", "delivery", "message", "consolidated"]
+
+Compression = Literal["gzip", "none"]
 
 
 VARIABLE = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
@@ -87,6 +90,29 @@ def unix_path(text: str) -> str | None:
     return text.removeprefix("unix:") if text.startswith("unix:") else None
 
 
+def wrong_addresses(where: str, addresses: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Those of a list that are no `HOST:PORT` to send to: (path, reason). `where` is the path of the list."""
+    for number, address in enumerate(addresses):
+        if reason := wrong_address(address):
+            yield f"{where}[{number}]", reason
+
+
+def wrong_address(text: str) -> str | None:
+    """Why a text is no `HOST:PORT` to send to; None: it is one."""
+    try:
+        port = listen_address(text)[1]
+    except ValueError as error:
+        return str(error)
+    return None if port else "port 0 is no address to send to"
+
+
+def wrong_urls(where: str, urls: Iterable[str], *, tls: bool, query: bool = False) -> Iterator[tuple[str, str]]:
+    """Those of a list that are no URLs to send to: (path, reason). `where` is the path of the list; the rest as for `wrong_url`."""
+    for number, url in enumerate(urls):
+        if reason := wrong_url(url, tls=tls, query=query):
+            yield f"{where}[{number}]", reason
+
+
 def wrong_url(text: str, *, tls: bool, query: bool = False) -> str | None:
     """Why a text is no URL to send to; None: it is one. `tls`: there is a `tls` setting; `query`: it may have a query."""
     behind = r"(?:[/?][^\s#]*)?" if query else r"(?:/[^\s?#]*)?"
@@ -95,3 +121,26 @@ def wrong_url(text: str, *, tls: bool, query: bool = False) -> str | None:
     if tls and not text.startswith("https://"):
         return f"there is `tls`, so expected https://..., got {text!r}"
     return None
+
+
+OWN_HEADERS = frozenset({"content-type", "content-encoding", "content-length", "host"})
+"""Headers of HTTP that a sink sets itself."""
+
+
+def wrong_headers(headers: Iterable[str], own: frozenset[str] = OWN_HEADERS) -> Iterator[tuple[str, str]]:
+    """Headers that are not for the configuration to set: (path below the sink, reason). `own`: their names in lower case."""
+    for name in headers:
+        if name.lower() in own:
+            yield f"headers.{name}", "is set by the sink itself"
+
+
+def wrong_login(username: str | None, password: Secret | None) -> Iterator[tuple[str, str]]:
+    """One of both without the other: (path below what has them, reason)."""
+    if (username is None) != (password is None):
+        yield ("password" if password is None else "username"), "username and password belong together"
+
+
+def wrong_client_tls(tls: ClientTls | None) -> Iterator[tuple[str, str]]:
+    """One file without the other: (path below what has them, reason)."""
+    if tls is not None and (tls.cert_file is None) != (tls.key_file is None):
+        yield "tls", "cert_file and key_file belong together"

@@ -9,9 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from esa_tls.config.own_telemetry import Telemetry
-from esa_tls.config.parts import GiB, KiB, ListenTls, MiB, Secret
+from esa_tls.config.parts import GiB, ListenTls, MiB, Secret
 from esa_tls.config.require_tls import RequireTls
 from esa_tls.config.sinks import JsonlSink, Sink
+from esa_tls.config.source_settings import Listen, Lossy, MaxRequestBytes
 from esa_tls.config.sources import FluentSource, OtlpGrpcSource, OtlpHttpSource, Source
 
 
@@ -67,7 +68,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     lines: Annotated[
         bool, Meta(description="Keep log lines too, so that a message's story shows what proves it. `false`: records only.")
     ] = True
-    max_line_bytes: Annotated[
+    max_lines_bytes: Annotated[
         int,
         Meta(description="The oldest lines are removed while lines take more of the file, compressed. Their records stay.", ge=16 * MiB),
     ] = GiB
@@ -76,7 +77,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Web(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP server for `/metrics`, `/health/live`, `/health/ready`, and the page for people."""
 
-    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`.")] = "127.0.0.1:8080"
+    listen: Listen = "127.0.0.1:8080"
     tls: Annotated[ListenTls | None, Meta(description="TLS for it; null: none.")] = None
     metrics_token: Annotated[
         Secret | None,
@@ -115,9 +116,7 @@ def is_guarded(web: Web) -> bool:
 class Api(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Our own gRPC service: lines in and records out, look-ups, and records as they happen. `esa-tls lookup` and `watch` use it."""
 
-    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
-        "127.0.0.1:4319"
-    )
+    listen: Listen = "127.0.0.1:4319"
     name: Annotated[str, Meta(description="Name of this source of lines, used in metrics and messages.", min_length=1)] = "api"
     token: Annotated[
         Secret | None,
@@ -127,14 +126,8 @@ class Api(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         ),
     ] = None
     tls: Annotated[ListenTls | None, Meta(description="TLS; null: plain text.")] = None
-    lossy: Annotated[
-        bool | None,
-        Meta(
-            description="True: lines handed over here may get lost or come late before, so a missing TLS line proves less. "
-            "null: true for lines that carry a syslog prefix, false for others."
-        ),
-    ] = None
-    max_message_bytes: Annotated[int, Meta(description="A larger request is refused.", ge=64 * KiB, le=GiB)] = 16 * MiB
+    lossy: Lossy = None
+    max_request_bytes: MaxRequestBytes = 16 * MiB
     max_calls: Annotated[int, Meta(description="Calls under way, of all clients; more are refused.", ge=1)] = 128
     max_watchers: Annotated[int, Meta(description="Of these, calls that get records as they happen; more are refused.", ge=1)] = 64
 

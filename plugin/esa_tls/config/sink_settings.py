@@ -1,13 +1,13 @@
-"""What every type of sink has: a leaf, so that a type of sink may have a file of its own."""
+"""What every type of sink has, and every one that speaks HTTP. A leaf, so that a type of sink may have a file of its own."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
-from esa_tls.config.parts import RecordKind
+from esa_tls.config.parts import ClientTls, Compression, RecordKind, Secret
 from esa_tls.config.selection import FieldChoice, PseudonymSettings, Where
 
 SinkName = Annotated[
@@ -20,7 +20,7 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: SinkName
     records: Annotated[list[RecordKind], Meta(description="Kinds of records wanted.", min_length=1)] = msgspec.field(
-        default_factory=lambda: ["line", "connection", "delivery", "message", "consolidated"]
+        default_factory=lambda: list(get_args(RecordKind))
     )
     from_: Annotated[
         Literal["tail", "oldest"],
@@ -44,3 +44,29 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     pseudonyms: Annotated[
         PseudonymSettings | None, Meta(description="Pseudonyms in place of addresses, Subjects and the like; null: none.")
     ] = None
+
+
+SentHeaders = Annotated[
+    dict[str, Secret],
+    Meta(description="Sent with every request, e.g. `authorization: Bearer ${TOKEN}`. `${NAME}` takes it from the environment."),
+]
+
+
+Compressed = Annotated[Compression, Meta(description="How what is sent is compressed.")]
+
+TimeoutS = Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)]
+
+ConnectTimeoutS = Annotated[float, Meta(description="Give up a connection attempt after this.", gt=0)]
+
+
+class HttpSinkSettings(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every sink has that speaks HTTP and nothing else."""
+
+    headers: SentHeaders = msgspec.field(default_factory=dict)
+    tls: Annotated[
+        ClientTls | None,
+        Meta(description="TLS towards the servers. null: the endpoint's `https://` decides, with the system's authorities."),
+    ] = None
+    compression: Compressed = "gzip"
+    timeout_s: TimeoutS = 30.0
+    connect_timeout_s: ConnectTimeoutS = 5.0

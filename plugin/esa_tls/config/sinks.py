@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,8 +11,19 @@ from msgspec import Meta
 from esa_tls.config.elasticsearch import ElasticsearchSink
 from esa_tls.config.kafka import KafkaSink
 from esa_tls.config.loki import LokiSink
-from esa_tls.config.parts import ClientTls, GiB, KiB, MiB, Secret
-from esa_tls.config.sink_settings import SinkName, SinkSettings
+from esa_tls.config.parts import (
+    ClientTls,
+    GiB,
+    KiB,
+    MiB,
+    Secret,
+    wrong_address,
+    wrong_addresses,
+    wrong_headers,
+    wrong_login,
+    wrong_urls,
+)
+from esa_tls.config.sink_settings import Compressed, ConnectTimeoutS, SentHeaders, SinkName, SinkSettings, TimeoutS
 from esa_tls.config.splunk_hec import SplunkHecSink
 from esa_tls.config.webhook import WebhookSink
 
@@ -30,11 +42,10 @@ class JsonlSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=T
     keep_files: Annotated[int, Meta(description="Files set aside that are kept; the oldest beyond are removed.", ge=1)] = 5
 
 
-class FluentUpstream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FluentEndpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One receiver of a fluent sink, where `HOST:PORT` does not say enough. What is left out is taken from the sink."""
 
-    host: Annotated[str, Meta(description="Name or address.", min_length=1)]
-    port: Annotated[int, Meta(description="TCP port.", ge=1, le=65535)] = 24224
+    endpoint: Annotated[str, Meta(description="`HOST:PORT`.", min_length=1)]
     weight: Annotated[int, Meta(description="Its share of the frames, against the weights of the others.", ge=1, le=1000)] = 60
     standby: Annotated[bool, Meta(description="Used only while none of those without `standby` is healthy.")] = False
     shared_key: Annotated[Secret | None, Meta(description="Its shared key, if it is not the sink's.")] = None
@@ -45,8 +56,8 @@ class FluentUpstream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class FluentSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
     """Fluent Forward out, to Fluent Bit, Fluentd or the like. A record is delivered when its frame was acknowledged."""
 
-    upstreams: Annotated[
-        list[str | FluentUpstream],
+    endpoints: Annotated[
+        list[str | FluentEndpoint],
         Meta(description="Receivers, each `HOST:PORT` or keys as below. Frames are spread over the healthy ones by weight.", min_length=1),
     ]
     name: SinkName = "fluent"
@@ -63,11 +74,11 @@ class FluentSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="How this side calls itself to receivers with a key. null: the host's full name."),
     ] = None
-    gzip: Annotated[bool, Meta(description="Compress frames.")] = True
+    compression: Compressed = "gzip"
     max_frame_bytes: Annotated[
         int, Meta(description="Largest frame before compression. Fluent Bit takes 6,144,000 at most by default.", ge=64 * KiB, le=GiB)
     ] = 4_000_000
-    connect_timeout_s: Annotated[float, Meta(description="Give up a connection attempt after this.", gt=0)] = 10.0
+    connect_timeout_s: ConnectTimeoutS = 10.0
     ack_timeout_s: Annotated[float, Meta(description="A frame not acknowledged for so long is sent again.", gt=0)] = 60.0
 
 
@@ -91,15 +102,46 @@ class OtlpSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "system's authorities."
         ),
     ] = None
-    headers: Annotated[
-        dict[str, Secret],
-        Meta(description="Sent with every request, e.g. `authorization: Bearer ${TOKEN}`. `${NAME}` takes it from the environment."),
-    ] = msgspec.field(default_factory=dict)
-    gzip: Annotated[bool, Meta(description="Compress requests.")] = True
+    headers: SentHeaders = msgspec.field(default_factory=dict)
+    compression: Compressed = "gzip"
     max_request_bytes: Annotated[
         int, Meta(description="Largest request before compression. A gRPC server takes 4 MiB at most by default.", ge=64 * KiB, le=GiB)
     ] = 4 * MiB
-    timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 10.0
+    timeout_s: TimeoutS = 10.0
+
+
+def wrong_fluent(sink: FluentSink) -> Iterator[tuple[str, str]]:
+    """What is wrong beyond single types: (path below the sink, reason)."""
+    for number, entry in enumerate(sink.endpoints):
+        where = f"endpoints[{number}]"
+        if not isinstance(entry, FluentEndpoint):
+            if reason := wrong_address(entry):
+                yield where, reason
+            continue
+        if reason := wrong_address(entry.endpoint):
+            yield f"{where}.endpoint", reason
+        yield from (
+            (f"{where}.{path}", reason)
+            for path, reason in _wrong_user(entry, key=sink.shared_key if entry.shared_key is None else entry.shared_key)
+        )
+    yield from _wrong_user(sink, key=sink.shared_key)
+
+
+def _wrong_user(entry: FluentSink | FluentEndpoint, *, key: Secret | None) -> Iterator[tuple[str, str]]:
+    yield from wrong_login(entry.username, entry.password)
+    if entry.username is not None and key is None:
+        yield "username", "a user logs in beside a shared key; set shared_key, to '' if the receiver has an empty one"
+
+
+def wrong_otlp(sink: OtlpSink) -> Iterator[tuple[str, str]]:
+    """What is wrong beyond single types: (path below the sink, reason)."""
+    if sink.protocol == "http":
+        yield from wrong_urls("endpoints", sink.endpoints, tls=sink.tls is not None)
+        yield from wrong_headers(sink.headers)
+    else:
+        yield from wrong_addresses("endpoints", sink.endpoints)
+    if sink.constants:
+        yield "constants", "has no effect on OTLP: its resources and scopes say the same"
 
 
 Sink = (

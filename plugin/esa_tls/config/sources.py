@@ -8,28 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from esa_tls.config.parts import GiB, KiB, ListenTls, MiB, Secret
+from esa_tls.config.source_settings import Listen, OtlpSourceSettings, SourceName, SourceSettings
 
 
-class FluentSecurity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The handshake of Fluent Forward (HELO, PING, PONG): who does not know the key, and a user's password, does not get in."""
-
-    shared_key: Annotated[
-        Secret,
-        Meta(description="The key both sides know. `''` is a key too: senders have to shake hands with an empty one (`empty_shared_key`)."),
-    ]
-    users: Annotated[dict[str, Secret], Meta(description="User names and their passwords. If there are any, a sender has to be one.")] = (
-        msgspec.field(default_factory=dict)
-    )
-    self_hostname: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="How this side calls itself. It has to differ from the sender's name. null: the host's full name."),
-    ] = None
-
-
-class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
+class FluentSource(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="fluent", tag_field="type"):
     """Fluent Forward in, from Fluent Bit, Fluentd, the Collector or any Forward client. Acknowledges after the commit."""
 
-    name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "fluent"
+    name: SourceName = "fluent"
     listen: Annotated[
         str,
         Meta(
@@ -40,8 +25,20 @@ class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     socket_mode: Annotated[
         str, Meta(description="Mode of the Unix socket, octal: who may write to it may send.", pattern="^0?[0-7]{3}$")
     ] = "0660"
-    tls: Annotated[ListenTls | None, Meta(description="TLS for this listener; null: none.")] = None
-    security: Annotated[FluentSecurity | None, Meta(description="Shared key and users; null: whoever reaches the port may send.")] = None
+    shared_key: Annotated[
+        Secret | None,
+        Meta(
+            description="The key that senders have to know; `''` is an empty key (`empty_shared_key`). null: whoever reaches the port may "
+            "send."
+        ),
+    ] = None
+    users: Annotated[dict[str, Secret], Meta(description="User names and their passwords. If there are any, a sender has to be one.")] = (
+        msgspec.field(default_factory=dict)
+    )
+    self_hostname: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="How this side calls itself to senders. It has to differ from their names. null: the host's full name."),
+    ] = None
     udp_heartbeat: Annotated[
         bool, Meta(description="Answer heartbeats on UDP, on the port of the same number (Fluentd's `heartbeat_type udp`).")
     ] = False
@@ -49,17 +46,6 @@ class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         list[str],
         Meta(description="Keys of a record that may hold the raw line; the first one present counts.", min_length=1),
     ] = msgspec.field(default_factory=lambda: ["log", "message", "MESSAGE"])
-    lossy: Annotated[
-        bool | None,
-        Meta(
-            description="True: lines of this source may get lost or come late, so a missing TLS line proves less. "
-            "null: true for lines that carry a syslog prefix, false for others."
-        ),
-    ] = None
-    reorder_window_s: Annotated[
-        Annotated[float, Meta(ge=0, le=60)] | None,
-        Meta(description="Decide `none` only so many seconds after the line that would decide it. null: 2 where lossy, else 0."),
-    ] = None
     max_frame_bytes: Annotated[
         int, Meta(description="A larger frame is refused from its header and its sender cut off.", ge=64 * KiB, le=GiB)
     ] = 64 * MiB
@@ -84,110 +70,20 @@ class FluentSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 300.0
 
 
-class OtlpGrpcSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp_grpc", tag_field="type"):
+class OtlpGrpcSource(OtlpSourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp_grpc", tag_field="type"):
     """OTLP logs in over gRPC, from the OpenTelemetry Collector, Fluent Bit or an SDK. Answers after the commit."""
 
-    name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "otlp_grpc"
-    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
-        "127.0.0.1:4317"
-    )
-    line_keys: Annotated[
-        list[str],
-        Meta(
-            description="Keys of a body that is a map (Fluent Bit sends those) that may hold the raw line; the first one present counts.",
-            min_length=1,
-        ),
-    ] = msgspec.field(default_factory=lambda: ["log", "message", "MESSAGE"])
-    host_attributes: Annotated[
-        list[str],
-        Meta(
-            description="Attributes that name the appliance's host (`otlp:host.name` of `appliance.from`): the first there is, "
-            "in the resource before the record. `record:KEY` is looked up in the record's attributes and body, then in the resource.",
-            min_length=1,
-        ),
-    ] = msgspec.field(default_factory=lambda: ["host.name"])
-    lossy: Annotated[
-        bool | None,
-        Meta(
-            description="True: lines of this source may get lost or come late, so a missing TLS line proves less. "
-            "null: true for lines that carry a syslog prefix, false for others."
-        ),
-    ] = None
-    reorder_window_s: Annotated[
-        Annotated[float, Meta(ge=0, le=60)] | None,
-        Meta(description="Decide `none` only so many seconds after the line that would decide it. null: 2 where lossy, else 0."),
-    ] = None
-    max_request_bytes: Annotated[
-        int, Meta(description="A larger request is refused for good, also if it is larger only unpacked.", ge=64 * KiB, le=GiB)
-    ] = 64 * MiB
-    answer_within_s: Annotated[
-        float,
-        Meta(
-            description="What is not committed by then is answered as retryable, and the sender sends it again, without harm. "
-            "Keep it below the sender's time-out (the Collector's is 5 s).",
-            gt=0,
-            le=60,
-        ),
-    ] = 4.0
-    tls: Annotated[ListenTls | None, Meta(description="TLS for this listener; null: none.")] = None
-    token: Annotated[
-        Secret | None,
-        Meta(description="If set, senders must show the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
-    ] = None
-    max_calls_per_connection: Annotated[int, Meta(description="Calls under way on one connection; more wait at the sender.", ge=1)] = 32
+    name: SourceName = "otlp_grpc"
+    listen: Listen = "127.0.0.1:4317"
+    max_calls_per_session: Annotated[int, Meta(description="Calls under way of one sender; more wait there.", ge=1)] = 32
 
 
-class OtlpHttpSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp_http", tag_field="type"):
+class OtlpHttpSource(OtlpSourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="otlp_http", tag_field="type"):
     """OTLP logs in over HTTP (`POST /v1/logs`, protobuf or JSON, plain, gzip or zstd). Answers after the commit."""
 
-    name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "otlp_http"
-    listen: Annotated[str, Meta(description="Address to listen on, `HOST:PORT`; an IPv6 host in brackets; port 0 takes a free one.")] = (
-        "127.0.0.1:4318"
-    )
-    line_keys: Annotated[
-        list[str],
-        Meta(
-            description="Keys of a body that is a map (Fluent Bit sends those) that may hold the raw line; the first one present counts.",
-            min_length=1,
-        ),
-    ] = msgspec.field(default_factory=lambda: ["log", "message", "MESSAGE"])
-    host_attributes: Annotated[
-        list[str],
-        Meta(
-            description="Attributes that name the appliance's host (`otlp:host.name` of `appliance.from`): the first there is, "
-            "in the resource before the record. `record:KEY` is looked up in the record's attributes and body, then in the resource.",
-            min_length=1,
-        ),
-    ] = msgspec.field(default_factory=lambda: ["host.name"])
-    lossy: Annotated[
-        bool | None,
-        Meta(
-            description="True: lines of this source may get lost or come late, so a missing TLS line proves less. "
-            "null: true for lines that carry a syslog prefix, false for others."
-        ),
-    ] = None
-    reorder_window_s: Annotated[
-        Annotated[float, Meta(ge=0, le=60)] | None,
-        Meta(description="Decide `none` only so many seconds after the line that would decide it. null: 2 where lossy, else 0."),
-    ] = None
-    max_request_bytes: Annotated[
-        int, Meta(description="A larger request is refused for good, also if it is larger only unpacked.", ge=64 * KiB, le=GiB)
-    ] = 64 * MiB
-    answer_within_s: Annotated[
-        float,
-        Meta(
-            description="What is not committed by then is answered as retryable, and the sender sends it again, without harm. "
-            "Keep it below the sender's time-out (the Collector's is 5 s).",
-            gt=0,
-            le=60,
-        ),
-    ] = 4.0
-    tls: Annotated[ListenTls | None, Meta(description="TLS for this listener; null: none.")] = None
-    token: Annotated[
-        Secret | None,
-        Meta(description="If set, senders must show the header `Authorization: Bearer TOKEN`. `${NAME}` takes it from the environment."),
-    ] = None
-    max_connections: Annotated[
+    name: SourceName = "otlp_http"
+    listen: Listen = "127.0.0.1:4318"
+    max_sessions: Annotated[
         int,
         Meta(
             description="Senders connected at the same time. One more takes the place of a sender that does nothing; "
@@ -195,13 +91,13 @@ class OtlpHttpSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             ge=1,
         ),
     ] = 1024
-    read_timeout_s: Annotated[
-        float, Meta(description="A body that has not come within this is given up; the sender may try again.", gt=0)
+    request_timeout_s: Annotated[
+        float, Meta(description="A request that is not complete so long after it began is given up; the sender may try again.", gt=0)
     ] = 30.0
-    idle_timeout_s: Annotated[float, Meta(description="A connection that sends no whole request for so long is closed.", ge=1)] = 75.0
+    idle_timeout_s: Annotated[float, Meta(description="A sender that sends no whole request for so long is cut off.", ge=1)] = 75.0
 
 
-class SyslogSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="syslog", tag_field="type"):
+class SyslogSource(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="syslog", tag_field="type"):
     """Syslog in, RFC 3164 and 5424, from the appliance's own syslog push or through relays. Syslog knows no acknowledgement.
 
     One entry for each transport. Two entries need a `name` each.
@@ -209,9 +105,12 @@ class SyslogSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     transport: Annotated[
         Literal["udp", "tcp", "tls"],
-        Meta(description="What is listened for. `udp` may lose lines and nobody notices; `tcp` and `tls` hold the sender back instead."),
+        Meta(
+            description="What is listened for. `udp` may lose lines and nobody notices, so it is always `lossy`; `tcp` and `tls` hold the "
+            "sender back instead."
+        ),
     ]
-    name: Annotated[str, Meta(description="Unique name, used in metrics and messages.", min_length=1)] = "syslog"
+    name: SourceName = "syslog"
     listen: Annotated[
         str,
         Meta(
@@ -234,17 +133,6 @@ class SyslogSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "any name there, so only for relays that are trusted to. false: a line belongs to the sender's address."
         ),
     ] = False
-    lossy: Annotated[
-        bool | None,
-        Meta(
-            description="True: lines of this source may get lost or come late, so a missing TLS line proves less. "
-            "null: true for lines that carry a syslog prefix, false for others. UDP is always lossy."
-        ),
-    ] = None
-    reorder_window_s: Annotated[
-        Annotated[float, Meta(ge=0, le=60)] | None,
-        Meta(description="Decide `none` only so many seconds after the line that would decide it. null: 2 where lossy, else 0."),
-    ] = None
     framing: Annotated[
         Literal["auto", "octet_counting", "lf", "nul"],
         Meta(

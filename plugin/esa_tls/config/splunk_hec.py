@@ -7,11 +7,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from esa_tls.config.parts import ClientTls, GiB, KiB, Secret, wrong_url
-from esa_tls.config.sink_settings import SinkName, SinkSettings
+from esa_tls.config.parts import OWN_HEADERS, GiB, KiB, Secret, wrong_headers, wrong_urls
+from esa_tls.config.sink_settings import HttpSinkSettings, SinkName
 
 
-class SplunkHecSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="splunk_hec", tag_field="type"):
+class SplunkHecSink(HttpSinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="splunk_hec", tag_field="type"):
     """Splunk's HTTP Event Collector. Events carry names of the Common Information Model beside the record's own."""
 
     endpoints: Annotated[
@@ -30,15 +30,9 @@ class SplunkHecSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     sourcetype: Annotated[str, Meta(description="`sourcetype` of the events; `{kind}` in it is the record's kind.", min_length=1)] = (
         "esa_tls:{kind}"
     )
-    tls: Annotated[
-        ClientTls | None,
-        Meta(description="TLS towards the servers. null: the endpoint's `https://` decides, with the system's authorities."),
-    ] = None
-    gzip: Annotated[bool, Meta(description="Compress requests.")] = True
     max_request_bytes: Annotated[
         int, Meta(description="Largest request before compression. Splunk asks for 1 MB at most in its cloud.", ge=64 * KiB, le=GiB)
     ] = 1_000_000
-    timeout_s: Annotated[float, Meta(description="A request not answered for so long is sent again.", gt=0)] = 30.0
     ack_timeout_s: Annotated[
         float, Meta(description="With indexer acknowledgement: a request not acknowledged for so long is sent again.", gt=0)
     ] = 300.0
@@ -46,9 +40,8 @@ class SplunkHecSink(SinkSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def wrong_splunk_hec(sink: SplunkHecSink) -> Iterator[tuple[str, str]]:
     """What is wrong beyond single types: (path below the sink, reason)."""
-    for number, endpoint in enumerate(sink.endpoints):
-        if reason := wrong_url(endpoint, tls=sink.tls is not None):
-            yield f"endpoints[{number}]", reason
+    yield from wrong_urls("endpoints", sink.endpoints, tls=sink.tls is not None)
+    yield from wrong_headers(sink.headers, OWN_HEADERS | {"authorization", "x-splunk-request-channel"})
     for name in ("source", "sourcetype"):
         text = getattr(sink, name).replace("{kind}", "")
         if "{" in text or "}" in text:

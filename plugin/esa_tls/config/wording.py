@@ -37,10 +37,7 @@ def told(message: str, data: object) -> tuple[str, str]:
         numbers = isinstance(holder, inspect.DictType) and isinstance(_bare(holder.value_type), inspect.IntType)
         where += "." + next((key for key, value in entries.items() if not _may_stand(value, number=numbers)), "?")
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", reason):
-        known = _keys_at(where, data)
-        close = difflib.get_close_matches(match[1], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        return (f"{where}.{match[1]}" if where else match[1]), f"unknown key; {hint}"
+        return (f"{where}.{match[1]}" if where else match[1]), f"unknown key; {_hint(match[1], where, data)}"
     if match := re.fullmatch(r"Object missing required field `(.*)`", reason):
         return where, f"needs the key {match[1]!r}"
     value = _value_at(where, data)
@@ -50,6 +47,16 @@ def told(message: str, data: object) -> tuple[str, str]:
         return where, f"expected one of {', '.join(choices)}, got {value!r}"
     reason = re.sub(r"`([a-z]+)`", lambda found: YAML_NAMES.get(found[1], found[1]), reason)
     return where, reason[0].lower() + reason[1:]
+
+
+def _hint(key: str, where: str, data: object) -> str:
+    """What an unknown key may have been meant for: the one that looks like it, else the only one that is needed and not there."""
+    known = _keys_at(where, data)
+    if close := difflib.get_close_matches(key, known, n=1, cutoff=0.65):
+        return f"did you mean {close[0]!r}?"
+    there = _value_at(where, data)
+    missing = [name for name in _keys_at(where, data, required=True) if isinstance(there, dict) and name not in there]
+    return f"did you mean {missing[0]!r}, which is missing?" if len(missing) == 1 else f"known are {', '.join(known)}"
 
 
 def _may_stand(value: object, *, number: bool) -> bool:
@@ -98,11 +105,12 @@ def _bare(found: inspect.Type, data: object = None) -> inspect.Type:
     return found
 
 
-def _keys_at(where: str, data: object) -> list[str]:
+def _keys_at(where: str, data: object, *, required: bool = False) -> list[str]:
+    """The keys that may stand at a path; `required`: those that have to."""
     found = _type_at(where, data)
     if not isinstance(found, inspect.StructType):
         return []
-    return ([found.tag_field] if found.tag_field else []) + [field.encode_name for field in found.fields]
+    return ([found.tag_field] if found.tag_field else []) + [field.encode_name for field in found.fields if field.required or not required]
 
 
 def tags(list_name: str) -> list[str]:

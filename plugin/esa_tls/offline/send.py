@@ -42,7 +42,7 @@ from esa_tls.runtime.streams import own_hostname
 from esa_tls.runtime.tls import client_contexts, grpc_channel_credentials
 from esa_tls.sinks.fluent import DEFAULT_PORT, ForwardConnection
 from esa_tls.sinks.fluent_upstreams import Receiver, Upstreams, told
-from esa_tls.sinks.otlp import make_client
+from esa_tls.sinks.otlp import make_transport
 from esa_tls.wire.fluent_encode import CHUNK_ID_RANDOM_BYTES, encode_packed_forward, new_chunk_id
 from esa_tls.wire.fluent_handshake import ClientCredentials
 
@@ -316,7 +316,7 @@ class _Otlp:
         self._server_name = host if access.tls is None or access.tls.server_name is None else access.tls.server_name
         self._connect_timeout_s = connect_timeout_s
         self._let_in = False
-        self._client = make_client(
+        self._client = make_transport(
             "grpc",
             [f"{f'[{host}]' if ':' in host else host}:{port}"],
             headers={} if access.token is None else {"authorization": f"Bearer {access.token.reveal()}"},

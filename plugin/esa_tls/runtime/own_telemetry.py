@@ -34,7 +34,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Tracer
 
-from esa_tls.config import Telemetry, TelemetryFluent, TelemetryOtlp
+from esa_tls.config import Telemetry, TelemetryFluent, TelemetryOtlp, listen_address
 from esa_tls.runtime.own_log import MapFormatter
 from esa_tls.runtime.tls import grpc_channel_credentials, grpc_channel_options
 from esa_tls.telemetry import Counters, meter_provider
@@ -116,8 +116,9 @@ def make_exporters(settings: TelemetryOtlp, counters: Counters | None = None) ->
 
 def fluent_handler(settings: TelemetryFluent) -> logging.Handler:
     """A handler that sends each log line to a Fluent Forward receiver, from a thread of fluent-logger."""
+    host, port = listen_address(settings.endpoint)
     handler: logging.Handler = FluentHandler(
-        settings.tag, settings.host, settings.port, nanosecond_precision=True, queue_maxsize=settings.max_queued, queue_circular=True
+        settings.tag, host, port, nanosecond_precision=True, queue_maxsize=settings.max_waiting_entries, queue_circular=True
     )
     handler.setFormatter(MapFormatter())
     return handler

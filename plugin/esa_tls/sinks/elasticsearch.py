@@ -23,13 +23,14 @@ from collections.abc import Callable, Sequence
 
 from esa_tls import telemetry
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
-from esa_tls.sinks.elasticsearch_nodes import BUSY, Nodes, Response
+from esa_tls.sinks.elasticsearch_nodes import BUSY, Nodes
+from esa_tls.sinks.http_client import Response
 from esa_tls.wire.elasticsearch import (
     BULK_PATH,
     NDJSON,
-    SETTINGS_RETRY_S,
     Answer,
     Bulk,
     Fate,
@@ -40,10 +41,10 @@ from esa_tls.wire.elasticsearch import (
     halves,
     index_of,
 )
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
 
 log = logging.getLogger(__name__)
 
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 4 << 20
 DEFAULT_MAX_REQUEST_RECORDS = 5000
@@ -77,7 +78,7 @@ class ElasticsearchSink:
         *,
         name: str = "elasticsearch",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         namespace: str = "default",
         max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES,
         max_request_records: int = DEFAULT_MAX_REQUEST_RECORDS,
@@ -180,9 +181,7 @@ class ElasticsearchSink:
                     raise StoreSettings(f"{response.url}: {answer.message}", retry_after_s=answer.after_s)
 
     def _understood(self, response: Response, records: int) -> Answer:
-        return classify(
-            response.status, response.body, records=records, retry_after=response.headers.get("retry-after"), now_s=self._now_s()
-        )
+        return classify(response.status, response.body, records=records, retry_after=response.retry_after, now_s=self._now_s())
 
     def _settle(self, bulk: Bulk, fates: Sequence[Fate], response: Response) -> None:
         """Note what became of each record. Raises TransientError if some have to be sent again."""

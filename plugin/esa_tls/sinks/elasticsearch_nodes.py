@@ -15,19 +15,15 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import io
 import logging
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import aiohttp
 import msgspec
-from isal import igzip
 
 from esa_tls.errors import TransientError
+from esa_tls.sinks.http_client import Disconnected, HttpClient, Response, Unreached, gzipped
 
 log = logging.getLogger(__name__)
 
@@ -37,20 +33,11 @@ MAX_REST_S = 60.0
 
 PLAIN_FOR_S = 600.0
 
-MAX_RESPONSE_BYTES = 64 << 20
+MAX_BULK_RESPONSE_BYTES = 64 << 20
 """A bulk answer has some hundred bytes for each record that failed."""
 
 BUSY = frozenset({502, 503, 504})
 """Statuses after which a node is left out for a while."""
-
-
-class Response(msgspec.Struct, frozen=True):
-    """An answer, whatever it says. `headers` have lower-case names; `url` is the node's, without credentials."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class _Node:
@@ -74,58 +61,50 @@ def authorization(*, api_key: str | None = None, username: str | None = None, pa
 
 
 class Nodes:
-    """See the module. `urls`: base URLs, a path in them stays in front. `tls`: gives the context for https, asked at each connection."""
+    """See the module. `urls`: base URLs, a path in them stays in front. `client` is closed with it."""
 
     def __init__(
         self,
         urls: Sequence[str],
         *,
+        client: HttpClient | None = None,
         headers: Mapping[str, str] | None = None,
         gzip: bool = True,
-        timeout_s: float = 60.0,
-        connect_timeout_s: float = 10.0,
-        tls: Callable[[], ssl.SSLContext] | None = None,
-        server_name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nodes = [_Node(url) for url in urls]
+        self._client = client or HttpClient(timeout_s=60.0, max_response_bytes=MAX_BULK_RESPONSE_BYTES)
         self._headers = dict(headers or {})
         self._gzip = gzip
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=connect_timeout_s)
-        self._tls = tls
-        self._server_name = server_name
         self._clock = clock
         self._turn = 0
-        self._session: aiohttp.ClientSession | None = None
 
     async def request(self, method: str, path: str, body: bytes = b"", *, content_type: str = "application/json") -> Response:
-        """Ask one node. Raises TransientError if none can be reached, or the one that was asked did not answer."""
+        """Ask one node; the answer's `url` is the node's. Raises TransientError if none can be reached, or the one asked did not answer."""
         failure: Exception | None = None
         packed: bytes | None = None
         for node in self._in_order():
             if body and self._gzip and packed is None and self._clock() >= node.plain_until_s:
-                packed = await asyncio.to_thread(igzip.compress, body, 1)
+                packed = await gzipped(body)
             try:
                 response = await self._ask(node, method, path, body, packed, content_type)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            except Unreached as error:
                 self._failed(node)
                 failure = error
                 continue
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except TransientError:
                 self._failed(node)
-                raise TransientError(f"{node.url}: {str(error) or type(error).__name__}") from error
+                raise
             if response.status in BUSY:
                 self._failed(node)
             else:
                 node.failures, node.rests_until_s = 0, 0.0
-            return response
+            return msgspec.structs.replace(response, url=node.url)
         raise TransientError(f"no node can be reached: {failure}") from failure
 
     async def close(self) -> None:
         """Close all connections; safe twice and before the first request."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._client.close()
 
     # -- which node ------------------------------------------------------------------------------------------------------------
     def _in_order(self) -> list[_Node]:
@@ -141,55 +120,14 @@ class Nodes:
 
     # -- one request -----------------------------------------------------------------------------------------------------------
     async def _ask(self, node: _Node, method: str, path: str, body: bytes, packed: bytes | None, content_type: str) -> Response:
+        url = node.url + path
+        headers = {**self._headers, "Content-Type": content_type} if body else self._headers
         if packed is None or self._clock() < node.plain_until_s:
-            return await self._ask_again(node, method, path, body, content_type, compressed=False)
+            return await self._client.request(method, url, body, headers)
         try:
-            return await self._ask_again(node, method, path, packed, content_type, compressed=True)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorError):
-                raise
-        response = await self._ask_again(node, method, path, body, content_type, compressed=False)
+            return await self._client.request(method, url, packed, {**headers, "Content-Encoding": "gzip"})
+        except Disconnected:
+            response = await self._client.request(method, url, body, headers)
         node.plain_until_s = self._clock() + PLAIN_FOR_S
         log.warning("A node closes without an answer after compressed bodies: it gets plain ones for a while.", extra={"node": node.url})
         return response
-
-    async def _ask_again(self, node: _Node, method: str, path: str, body: bytes, content_type: str, *, compressed: bool) -> Response:
-        """Once more if the connection was closed: it may have been one that was kept."""
-        try:
-            return await self._ask_once(node, method, path, body, content_type, compressed=compressed)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorError):
-                raise
-        return await self._ask_once(node, method, path, body, content_type, compressed=compressed)
-
-    async def _ask_once(self, node: _Node, method: str, path: str, body: bytes, content_type: str, *, compressed: bool) -> Response:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar())
-        headers = dict(self._headers)
-        if body:
-            headers["Content-Type"] = content_type
-        if compressed:
-            headers["Content-Encoding"] = "gzip"
-        async with self._session.request(
-            method,
-            node.url + path,
-            data=io.BytesIO(body) if body else None,
-            headers=headers,
-            allow_redirects=False,
-            ssl=True if self._tls is None else self._tls(),
-            server_hostname=self._server_name,
-        ) as response:
-            answer = await _limited(response)
-            names = {name.lower(): value for name, value in response.headers.items()}
-            return Response(node.url, response.status, names, answer)
-
-
-async def _limited(response: aiohttp.ClientResponse) -> bytes:
-    """The body, at most `MAX_RESPONSE_BYTES` of it."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > MAX_RESPONSE_BYTES:
-            response.close()
-            break
-    return bytes(body[:MAX_RESPONSE_BYTES])

@@ -30,14 +30,13 @@ import msgspec
 import xxhash
 
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError, WireError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection, record_ends
 from esa_tls.runtime.tls import Reloading
 from esa_tls.sinks.fluent_upstreams import REFUSED_RETRY_S, Receiver, Streams, Upstreams, told
 from esa_tls.wire.fluent_encode import AckReader, encode_packed_forward, new_chunk_id
 from esa_tls.wire.fluent_handshake import is_helo
-
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_PORT = 24224
 DEFAULT_MAX_FRAME_BYTES = 5 * 1024 * 1024
@@ -261,7 +260,7 @@ class FluentSink:
         *,
         name: str = "fluent",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         tag_prefix: str = "esa",
         gzip: bool = False,
         connections: int = 2,

@@ -40,11 +40,11 @@ from typing import NamedTuple
 import msgspec
 
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 
 log = logging.getLogger(__name__)
 
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_FILE_BYTES = 256 * 1024 * 1024
 DEFAULT_KEEP_FILES = 5
@@ -341,7 +341,7 @@ class JsonlSink:
         *,
         name: str = "jsonl",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
         keep_files: int = DEFAULT_KEEP_FILES,
         stdout_fd: int = 1,

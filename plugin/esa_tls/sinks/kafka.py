@@ -5,7 +5,7 @@ Rules:
 1. Idempotent, `acks=all`, `murmur2_random`: each partition gets its records in order and once while this producer lives. After a restart
    records since the last durable cursor are sent again; their `record_id` repeats.
 2. `send` returns when the broker has reported every record delivered. Messages never expire inside the client (`message.timeout.ms` 0): a
-   message that expired and one behind it that did not would come out of order. Without any report for `timeout_s` the `send` fails as
+   message that expired and one behind it that did not would come out of order. Without any report for `failing_after_s` the `send` fails as
    transient, what is under way stays under way, and the repeated `send` waits on for it.
 3. The local queue being full is back-pressure: reports are taken until there is room.
 4. The broker judges whole batches, and says of none of them which record was at fault. Those of a batch that was refused (too large, bad
@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from esa_tls.core.records import KINDS
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
 from esa_tls.wire.kafka import Message, Verdict, classify, messages_of
@@ -47,8 +48,6 @@ class _ClientLog:
         """Called by the client."""
         self._log.log(min(level, logging.WARNING), message, *arguments)
 
-
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 ALL_DOWN = -187
 """The client's code for "all brokers are down"."""
@@ -176,8 +175,8 @@ class KafkaSink:
         *,
         name: str = "kafka",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
-        timeout_s: float = 30.0,
+        kinds: frozenset[str] = frozenset(KINDS),
+        failing_after_s: float = 30.0,
         tls_generation: Callable[[], int] | None = None,
         now_s: Callable[[], float] = time.time,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -187,7 +186,7 @@ class KafkaSink:
         self.kinds = kinds
         self._make_client = make_client
         self._topics = dict(topics)
-        self._timeout_s = timeout_s
+        self._failing_after_s = failing_after_s
         self._tls_generation = tls_generation
         self._now_s = now_s
         self._monotonic_s = monotonic_s
@@ -280,10 +279,10 @@ class KafkaSink:
             if flight.reports != reports:
                 self._last_error, self._last_verdict = "", Verdict(then="retry")
                 reports, quiet_since_s = flight.reports, self._monotonic_s()
-            elif self._monotonic_s() - quiet_since_s >= self._timeout_s:
+            elif self._monotonic_s() - quiet_since_s >= self._failing_after_s:
                 said = self._last_error or "nothing said why"
                 after_s = self._last_verdict.after_s
-                raise TransientError(f"kafka: nothing delivered for {self._timeout_s:g} s: {said}", retry_after_s=after_s)
+                raise TransientError(f"kafka: nothing delivered for {self._failing_after_s:g} s: {said}", retry_after_s=after_s)
 
     def _produce(self, flight: _Flight, client: Client) -> None:
         """Queue what is left of the group, as much as the client's queue takes."""

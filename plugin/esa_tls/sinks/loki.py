@@ -22,14 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 import xxhash
 
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
-from esa_tls.sinks.http_post import MAX_ANSWER_BYTES, Answer, Poster, Unreached, gzipped
+from esa_tls.sinks.http_client import MAX_RESPONSE_BYTES, HttpClient, Response, gzipped
 from esa_tls.wire.loki import CONTENT_TYPES, PUSH_PATH, Form, Place, Push, body_of, halves, only, pushes_of, snappy
 from esa_tls.wire.loki_answers import classify, refusal_of
 from esa_tls.wire.loki_entries import Entries, Entry
-
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 1 << 20
 DEFAULT_MAX_IN_FLIGHT = 4
@@ -42,13 +41,13 @@ class LokiSink:
 
     def __init__(
         self,
-        poster: Poster,
+        client: HttpClient,
         endpoints: Sequence[str],
         entries: Entries,
         *,
         name: str = "loki",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         form: Form = "protobuf",
         gzip: bool = True,
         headers: Mapping[str, str] | None = None,
@@ -59,7 +58,7 @@ class LokiSink:
         self.name = name
         self.cls_wanted = cls_wanted
         self.kinds = kinds
-        self._poster = poster
+        self._client = client
         self._urls = tuple(endpoint.rstrip("/") + PUSH_PATH for endpoint in endpoints)
         self._entries = entries
         self._form = form
@@ -97,7 +96,7 @@ class LokiSink:
     async def close(self) -> None:
         """Close all connections; a later `send` fails."""
         self._closed = True
-        await self._poster.close()
+        await self._client.close()
 
     async def _encode(self, rows: list[tuple[int, Row]]) -> tuple[list[tuple[Entry, Place]], list[Rejection]]:
         """All entries, and the records that cannot be read. Others get their turn after each row."""
@@ -147,19 +146,14 @@ class LokiSink:
                 left = self._known[digest] = self._left_of(one, await self._post(body))
             waiting += reversed(left)
 
-    async def _post(self, body: bytes) -> Answer:
+    async def _post(self, body: bytes) -> Response:
         """The answer of the first endpoint that can be reached. Raises TransientError."""
         sent = body if self._form == "json" else snappy(body)
         if self._gzip:
             sent = await gzipped(sent)
-        for url in self._urls[:-1]:
-            try:
-                return await self._poster.post(url, sent, self._headers)
-            except Unreached:
-                continue
-        return await self._poster.post(self._urls[-1], sent, self._headers)
+        return await self._client.post_first(self._urls, sent, self._headers)
 
-    def _left_of(self, push: Push, answer: Answer) -> tuple[Push, ...]:
+    def _left_of(self, push: Push, answer: Response) -> tuple[Push, ...]:
         """What of a request has still to be sent after its answer. Raises TransientError if that is all of it, at another time."""
         text = answer.body.decode("utf-8", "replace")
         verdict = classify(answer.status, text, retry_after=answer.retry_after, now_s=self._now_s())
@@ -171,7 +165,7 @@ class LokiSink:
             case "too_large":
                 refusal = None
             case "refused":
-                refusal = refusal_of(text, push, whole=len(answer.body) < MAX_ANSWER_BYTES)
+                refusal = refusal_of(text, push, whole=len(answer.body) < MAX_RESPONSE_BYTES)
         if refusal is not None and len(refusal.unclear) < len(push.entries):
             for number, reason in refusal.refused.items():
                 self._reject(push.places[number], reason, answer)
@@ -181,5 +175,5 @@ class LokiSink:
         self._reject(push.places[0], "too_large" if verdict.then == "too_large" else verdict.reason, answer)
         return ()
 
-    def _reject(self, place: Place, reason: str, answer: Answer) -> None:
+    def _reject(self, place: Place, reason: str, answer: Response) -> None:
         self._rejections.append(Rejection(*place, reason, answer.told()))

@@ -15,31 +15,28 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-import io
 import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
-import aiohttp
 import grpc
 import grpc.aio
 import xxhash
-from isal import igzip
 
 from esa_tls import __version__, telemetry
 from esa_tls.core.batch import Row
 from esa_tls.core.protobuf import fields
+from esa_tls.core.records import KINDS
 from esa_tls.errors import MalformedMessage, TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
+from esa_tls.sinks.http_client import HttpClient, Unreached, gzipped
 from esa_tls.wire.otlp_encode import Cut, Request, cut_requests, split
 from esa_tls.wire.otlp_status import JSON, PROTOBUF, Verdict, after_grpc, after_http, partial_success_of
 
 log = logging.getLogger(__name__)
 
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 4 << 20
 """What a gRPC server takes when nobody told it otherwise."""
@@ -49,7 +46,7 @@ MAX_RESPONSE_BYTES = 4 << 20
 METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
-class Client(Protocol):
+class Transport(Protocol):
     """One way to bring a request to a server."""
 
     async def export(self, body: bytes) -> Verdict:
@@ -62,7 +59,7 @@ class Client(Protocol):
 
 
 # -- gRPC ------------------------------------------------------------------------------------------------------------------------
-class GrpcClient:
+class GrpcTransport:
     """`LogsService/Export` on the first of `endpoints` (`HOST:PORT`) that can be reached.
 
     `credentials`: gives those of TLS; asked at each request, and with others channels are made anew. None = plain text.
@@ -89,7 +86,7 @@ class GrpcClient:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def export(self, body: bytes) -> Verdict:
-        """See `Client`."""
+        """See `Transport`."""
         credentials = None if self._credentials is None else self._credentials()
         if credentials is not self._used:
             await self.close()
@@ -114,7 +111,7 @@ class GrpcClient:
         return verdict
 
     async def close(self) -> None:
-        """See `Client`."""
+        """See `Transport`."""
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()
@@ -140,94 +137,43 @@ class GrpcClient:
 
 
 # -- HTTP ------------------------------------------------------------------------------------------------------------------------
-class HttpClient:
-    """`POST {endpoint}/v1/logs` in protobuf, to the first of `endpoints` (base URLs) that can be reached.
-
-    `tls`: gives the context for https; asked at each request. None = the system's certificate authorities.
-    """
+class HttpTransport:
+    """`POST {endpoint}/v1/logs` in protobuf, to the first of `endpoints` (base URLs) that can be reached. `client` is closed with it."""
 
     def __init__(
         self,
         endpoints: Sequence[str],
         *,
+        client: HttpClient | None = None,
         headers: Mapping[str, str] | None = None,
         gzip: bool = True,
-        timeout_s: float = 10.0,
-        connect_timeout_s: float = 5.0,
-        tls: Callable[[], ssl.SSLContext] | None = None,
-        server_name: str | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._urls = tuple(endpoint.rstrip("/") + "/v1/logs" for endpoint in endpoints)
-        self._headers = {**(headers or {}), "Content-Type": PROTOBUF, "Accept-Encoding": "identity"}
+        self._client = client or HttpClient(timeout_s=10.0, max_response_bytes=MAX_RESPONSE_BYTES)
+        self._headers = {**(headers or {}), "Content-Type": PROTOBUF}
         if gzip:
             self._headers["Content-Encoding"] = "gzip"
         self._gzip = gzip
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=connect_timeout_s)
-        self._tls = tls
-        self._server_name = server_name
         self._now_s = now_s
-        self._session: aiohttp.ClientSession | None = None
 
     async def export(self, body: bytes) -> Verdict:
-        """See `Client`."""
-        if self._gzip:
-            body = await asyncio.to_thread(igzip.compress, body, 1)
-        verdict: Verdict | None = None
-        for url in self._urls:
-            try:
-                return await self._post(url, body)
-            except aiohttp.ClientConnectorError as error:
-                verdict = Verdict(then="retry", reason="connect", message=f"{url}: {error}")
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                return Verdict(then="retry", reason=type(error).__name__, message=f"{url}: {str(error) or type(error).__name__}")
-        assert verdict is not None
-        return verdict
+        """See `Transport`."""
+        try:
+            response = await self._client.post_first(self._urls, await gzipped(body) if self._gzip else body, self._headers)
+        except Unreached as error:
+            return Verdict(then="retry", reason="connect", message=str(error))
+        except TransientError as error:
+            return Verdict(then="retry", reason=type(error.__cause__ or error).__name__, message=str(error))
+        if 200 <= response.status < 300:
+            rejected, message = partial_success_of(response.body, JSON if response.media_type == JSON else PROTOBUF)
+            return Verdict(then="done", rejected=rejected, message=message)
+        message = f"{response.url}: {response.status} {_said(response.body, response.media_type)}".rstrip()
+        return after_http(response.status, retry_after=response.retry_after, message=message, now_s=self._now_s())
 
     async def close(self) -> None:
-        """See `Client`."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    async def _post(self, url: str, body: bytes) -> Verdict:
-        try:
-            return await self._post_once(url, body)
-        except aiohttp.ServerDisconnectedError:
-            return await self._post_once(url, body)  # a kept connection that the server had closed meanwhile
-
-    async def _post_once(self, url: str, body: bytes) -> Verdict:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=self._timeout,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        async with self._session.post(
-            url,
-            data=io.BytesIO(body),
-            headers=self._headers,
-            allow_redirects=False,
-            ssl=True if self._tls is None else self._tls(),
-            server_hostname=self._server_name,
-        ) as response:
-            answer = await _limited(response)
-            media_type = response.content_type
-            if 200 <= response.status < 300:
-                rejected, message = partial_success_of(answer, JSON if media_type == JSON else PROTOBUF)
-                return Verdict(then="done", rejected=rejected, message=message)
-            message = f"{url}: {response.status} {_said(answer, media_type)}".rstrip()
-            return after_http(response.status, retry_after=response.headers.get("Retry-After"), message=message, now_s=self._now_s())
-
-
-async def _limited(response: aiohttp.ClientResponse) -> bytes:
-    """The body, at most `MAX_RESPONSE_BYTES` of it."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > MAX_RESPONSE_BYTES:
-            response.close()
-            break
-    return bytes(body[:MAX_RESPONSE_BYTES])
+        """See `Transport`."""
+        await self._client.close()
 
 
 def _said(body: bytes, media_type: str) -> str:
@@ -249,18 +195,18 @@ class OtlpSink:
 
     def __init__(
         self,
-        client: Client,
+        transport: Transport,
         *,
         name: str = "otlp",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES,
         counters: telemetry.Counters | None = None,
     ) -> None:
         self.name = name
         self.cls_wanted = cls_wanted
         self.kinds = kinds
-        self._client = client
+        self._transport = transport
         self._max_request_bytes = max_request_bytes
         self._counters = counters
         self._taken: set[bytes] = set()
@@ -302,7 +248,7 @@ class OtlpSink:
     async def close(self) -> None:
         """Close all connections; a later `send` fails."""
         self._closed = True
-        await self._client.close()
+        await self._transport.close()
 
     async def _deliver(self, request: Request, rows: list[tuple[int, Row]]) -> None:
         """Bring one request to the server, in parts where it refuses some of it. Raises TransientError."""
@@ -312,7 +258,7 @@ class OtlpSink:
             key = xxhash.xxh3_128_digest(one.body)
             if key in self._taken:
                 continue
-            verdict = await self._client.export(one.body)
+            verdict = await self._transport.export(one.body)
             if verdict.then in ("retry", "settings"):
                 raise TransientError(f"otlp: {verdict.reason}: {verdict.message}", retry_after_s=verdict.after_s)
             if verdict.then == "refused":
@@ -345,7 +291,7 @@ class OtlpSink:
             self._counters.add(telemetry.SINK_REJECTED, verdict.rejected, sink=self.name, reason="partial_success")
 
 
-def make_client(
+def make_transport(
     protocol: Literal["grpc", "http"],
     endpoints: Sequence[str],
     *,
@@ -355,8 +301,9 @@ def make_client(
     tls: Callable[[], ssl.SSLContext] | None = None,
     credentials: Callable[[], grpc.ChannelCredentials] | None = None,
     server_name: str | None = None,
-) -> Client:
-    """The client of a protocol. `tls` is for http, `credentials` for grpc."""
+) -> Transport:
+    """The transport of a protocol. `tls` is for http, `credentials` for grpc."""
     if protocol == "grpc":
-        return GrpcClient(endpoints, headers=headers, gzip=gzip, timeout_s=timeout_s, credentials=credentials, server_name=server_name)
-    return HttpClient(endpoints, headers=headers, gzip=gzip, timeout_s=timeout_s, tls=tls, server_name=server_name)
+        return GrpcTransport(endpoints, headers=headers, gzip=gzip, timeout_s=timeout_s, credentials=credentials, server_name=server_name)
+    client = HttpClient(timeout_s=timeout_s, tls=tls, server_name=server_name, max_response_bytes=MAX_RESPONSE_BYTES)
+    return HttpTransport(endpoints, client=client, headers=headers, gzip=gzip)

@@ -20,15 +20,16 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 import xxhash
 
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection
-from esa_tls.sinks.http_post import Answer, Poster, Unreached, gzipped
+from esa_tls.sinks.http_client import HttpClient, Response, Unreached, gzipped
 from esa_tls.wire.json_batches import Entry, batches_of, entries_of
 from esa_tls.wire.splunk_hec import (
     ACK_PATH,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ALL_KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 DEFAULT_MAX_REQUEST_BYTES = 1_000_000
 DEFAULT_ACK_TIMEOUT_S = 300.0
@@ -71,15 +71,16 @@ class SplunkHecSink:
 
     def __init__(
         self,
-        poster: Poster,
+        client: HttpClient,
         endpoints: Sequence[str],
         token: str,
         *,
         name: str = "splunk_hec",
         cls_wanted: tuple[str, ...] = ("line", "summary"),
-        kinds: frozenset[str] = ALL_KINDS,
+        kinds: frozenset[str] = frozenset(KINDS),
         events: EventSettings = EventSettings(),  # noqa: B008 (frozen)
         gzip: bool = True,
+        headers: Mapping[str, str] | None = None,
         max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES,
         ack_timeout_s: float = DEFAULT_ACK_TIMEOUT_S,
         now_s: Callable[[], float] = time.time,
@@ -89,10 +90,11 @@ class SplunkHecSink:
         self.name = name
         self.cls_wanted = cls_wanted
         self.kinds = kinds
-        self._poster = poster
+        self._client = client
         self._endpoints = tuple(endpoint.rstrip("/") for endpoint in endpoints)
         self._channel = str(uuid.uuid4())
         self._headers = {
+            **(headers or {}),
             "Authorization": f"Splunk {token}",
             "X-Splunk-Request-Channel": self._channel,
             "Content-Type": "application/json",
@@ -143,7 +145,7 @@ class SplunkHecSink:
     async def close(self) -> None:
         """Close all connections; a later `send` fails."""
         self._closed = True
-        await self._poster.close()
+        await self._client.close()
 
     # -- events ------------------------------------------------------------------------------------------------------------------
     async def _deliver(self, batch: Sequence[Entry]) -> None:
@@ -174,16 +176,16 @@ class SplunkHecSink:
                 )
             self._taken.add(digest)
 
-    async def _post(self, body: bytes) -> tuple[str, Answer, Verdict]:
+    async def _post(self, body: bytes) -> tuple[str, Response, Verdict]:
         """The answer of the first endpoint that is not busy. Raises TransientError."""
         headers = self._headers
         if self._gzip:
             body, headers = await gzipped(body), {**headers, "Content-Encoding": "gzip"}
         unreached: Unreached | None = None
-        busy: tuple[str, Answer, Verdict] | None = None
+        busy: tuple[str, Response, Verdict] | None = None
         for endpoint in self._endpoints:
             try:
-                answer = await self._poster.post(endpoint + EVENT_PATH, body, headers)
+                answer = await self._client.post(endpoint + EVENT_PATH, body, headers)
             except Unreached as error:
                 unreached = error
                 continue
@@ -217,7 +219,7 @@ class SplunkHecSink:
         waiting = {one.ack_id: digest for digest, one in self._waiting.items() if one.endpoint == endpoint}
         url = f"{endpoint}{ACK_PATH}?channel={self._channel}"
         try:
-            answer = await self._poster.post(url, acks_body(sorted(waiting)), self._headers)
+            answer = await self._client.post(url, acks_body(sorted(waiting)), self._headers)
         except TransientError:
             self._forget_late(endpoint)
             raise

@@ -21,6 +21,7 @@ import grpc.aio
 import msgspec
 
 from esa_tls import telemetry
+from esa_tls.runtime.grpc_listening import bind, make_server
 from esa_tls.runtime.refusals import Refusals
 from esa_tls.sources.otlp import Intake, Receiver
 from esa_tls.wire.otlp_lines import OtlpSettings
@@ -42,7 +43,7 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_request_bytes: int = 64 << 20
     """After decompression. The specification recommends 64 MiB; grpcio's own default is 4 MiB."""
     answer_within_s: float = 4.0
-    max_calls_per_connection: int = 32
+    max_calls_per_session: int = 32
     idle_timeout_s: float = 600.0
     """A connection without a call for so long is closed; the client makes a new one when it needs it."""
     handshake_timeout_s: float = 20.0
@@ -86,31 +87,17 @@ class OtlpGrpcServer:
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be had."""
         settings = self.settings
-        server = grpc.aio.server(
-            options=[
-                ("grpc.so_reuseport", 0),  # else a second sidecar would get half of the connections
-                ("grpc.max_receive_message_length", settings.max_request_bytes),
-                ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
-                ("grpc.http.overload_protection", 0),  # it counts calls that have ended and refuses what the limit allows
-                ("grpc.max_connection_idle_ms", int(settings.idle_timeout_s * 1000)),
-                ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout_s * 1000)),
-                ("grpc.keepalive_time_ms", 60_000),  # finds half-open connections
-                ("grpc.keepalive_timeout_ms", 20_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ]
+        server = make_server(
+            max_request_bytes=settings.max_request_bytes,
+            max_calls_per_session=settings.max_calls_per_session,
+            idle_timeout_s=settings.idle_timeout_s,
+            handshake_timeout_s=settings.handshake_timeout_s,
+            more=[("grpc.http.overload_protection", 0)],  # it counts calls that have ended and refuses what the limit allows
         )
         # no (de)serializers: bytes in, bytes out
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._export)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Export": handler}),))
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        address = f"{host}:{settings.port}"
-        try:
-            if self._credentials is None:
-                self._port = server.add_insecure_port(address)
-            else:
-                self._port = server.add_secure_port(address, self._credentials)
-        except RuntimeError as error:
-            raise OSError(str(error)) from error
+        self._port = await bind(server, settings.host, settings.port, self._credentials)
         await server.start()
         self._server = server
 

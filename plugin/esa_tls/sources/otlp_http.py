@@ -7,7 +7,7 @@ Rules of this file:
    budget; what it inflates to is reserved before it is inflated, by what it says of itself, and never trusted further.
 3. 404, 405 and 415 are plain text, everything else a `google.rpc.Status` in the request's type. 408 and 500 are never sent: a sender
    drops its data on those. A sender too slow with its body is told 503.
-4. Connections: at most `max_connections`, and who does nothing makes room for a newcomer (`otlp_http_door`); one without a whole request
+4. Connections: at most `max_sessions`, and who does nothing makes room for a newcomer (`otlp_http_door`); one without a whole request
    within `idle_timeout_s` is closed.
 """
 
@@ -58,11 +58,11 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of a body, packed and unpacked."""
     answer_within_s: float = 4.0
     """From the end of the body on."""
-    read_timeout_s: float = 30.0
+    request_timeout_s: float = 30.0
     """For a whole body."""
     idle_timeout_s: float = 75.0
     handshake_timeout_s: float = 10.0
-    max_connections: int = 1024
+    max_sessions: int = 1024
     small_body_bytes: int = 256 << 10
     """Bytes of an incomplete body that a connection may hold without a reservation."""
     lingering_s: float = 5.0
@@ -122,7 +122,7 @@ class OtlpHttpServer:
         self._door = Door(
             self._http,
             self._refusals,
-            most=settings.max_connections,
+            most=settings.max_sessions,
             tls=self._tls,
             handshake_timeout_s=settings.handshake_timeout_s,
             evicted=lambda: self._count(telemetry.SESSIONS_CLOSED, reason="evicted"),
@@ -213,7 +213,7 @@ class OtlpHttpServer:
         body = bytearray()
         reserved = False
         try:
-            async with asyncio.timeout(settings.read_timeout_s):
+            async with asyncio.timeout(settings.request_timeout_s):
                 async for piece in request.content.iter_any():
                     if len(body) + len(piece) > limit:
                         raise FrameTooLarge(f"over the limit of {limit} bytes")
@@ -222,7 +222,7 @@ class OtlpHttpServer:
                         reserved = True
                     body += piece
         except TimeoutError as error:
-            raise Busy(f"the body did not come within {settings.read_timeout_s:g} s") from error
+            raise Busy(f"the body did not come within {settings.request_timeout_s:g} s") from error
         except (ClientError, web.RequestPayloadError, HttpProcessingError, ConnectionError) as error:
             raise Busy(f"the body was cut off: {error}") from error
         if not reserved:

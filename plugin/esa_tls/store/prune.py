@@ -1,7 +1,7 @@
 """What retention removes, in steps of some milliseconds, each a transaction of its own.
 
 A part goes as a whole: when the last of it was stored `max_age_s` ago, or, oldest first, while the file uses more than `max_bytes`. Lines
-alone go, part by part, while they take more than `max_line_bytes`. Age counts from when a record was stored, so that an old log that is
+alone go, part by part, while they take more than `max_lines_bytes`. Age counts from when a record was stored, so that an old log that is
 sent today can be looked at for as long as any other. Roll-ups go by age only: they stay when records go for their size.
 
 Room that becomes free is used again, and given back to the file system bit by bit (`incremental_vacuum`).
@@ -41,14 +41,14 @@ class Pruner:
         transaction: Callable[[], AbstractContextManager[None]],
         max_age_s: int,
         max_bytes: int,
-        max_line_bytes: int,
+        max_lines_bytes: int,
     ) -> None:
         self.removed: dict[str, int] = {}
         self._connection = connection
         self._transaction = transaction
         self._max_age_s = max_age_s
         self._max_bytes = max_bytes
-        self._max_line_bytes = max_line_bytes
+        self._max_lines_bytes = max_lines_bytes
         self._leaving: tuple[Part, str] | None = None
         self._looked_s = self._rolled_s = -(2**62)
 
@@ -132,7 +132,7 @@ class Pruner:
         used, oldest = self._connection.execute(
             "SELECT ifnull(sum(line_bytes), 0), min(CASE WHEN sealed AND gone_block < next_block THEN id END) FROM part"
         ).fetchone()
-        if used <= self._max_line_bytes or oldest is None:
+        if used <= self._max_lines_bytes or oldest is None:
             return False
         part = next(part for part in parts.load(self._connection) if part.id == oldest)
         with self._transaction():

@@ -30,6 +30,7 @@ import msgspec
 
 from esa_tls import telemetry
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import StoreTooNew, StoreUnreadable, TransientError
 from esa_tls.store.worker import Apply, Open, Reply, Request, SetAside, Skip, read_frame, write_frame
 from esa_tls.store.write import Limits, Numbers
@@ -49,7 +50,6 @@ FULL_BYTES: Final = 1024 * 1024
 PIPE_BYTES: Final = 1024 * 1024
 END_S: Final = 5.0
 """A worker that was told to end may take so long."""
-KINDS: Final = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class StoreSink:
         linger_s: float = LINGER_S,
         command: Sequence[str] = (),
     ) -> None:
-        self.kinds = KINDS if limits.lines else KINDS - {"line"}
+        self.kinds = frozenset(KINDS) if limits.lines else frozenset(KINDS) - {"line"}
         self.cls_wanted = ("line", "summary") if limits.lines else ("summary",)
         self._path = path.absolute()
         self._limits = limits

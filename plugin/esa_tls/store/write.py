@@ -50,12 +50,12 @@ _COUNTED: Final = ("", "connections", "deliveries", "messages", "consolidated")
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What the store may keep. `lines`: log lines at all; `max_line_bytes`: at most so many bytes of them, compressed."""
+    """What the store may keep. `lines`: log lines at all; `max_lines_bytes`: at most so many bytes of them, compressed."""
 
     max_age_s: int
     max_bytes: int
     lines: bool = True
-    max_line_bytes: int = 2**62
+    max_lines_bytes: int = 2**62
 
 
 class Numbers(msgspec.Struct, frozen=True):
@@ -131,7 +131,7 @@ class Writer:
         return self._position
 
     def _line_limit(self) -> int:
-        return self._limits.max_line_bytes if self._limits.lines else 0
+        return self._limits.max_lines_bytes if self._limits.lines else 0
 
     def _db(self) -> sqlite3.Connection:
         assert self._connection is not None

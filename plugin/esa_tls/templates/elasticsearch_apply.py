@@ -7,14 +7,15 @@ goes first, since the settings name it: where the store has none (no ILM, no ISM
 from __future__ import annotations
 
 import asyncio
-import re
 from urllib.parse import quote
 
 import msgspec
 
+from esa_tls.config.parts import wrong_url
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.runtime.tls import client_contexts
-from esa_tls.sinks.elasticsearch_nodes import Nodes, Response, authorization
+from esa_tls.sinks.elasticsearch_nodes import MAX_BULK_RESPONSE_BYTES, Nodes, authorization
+from esa_tls.sinks.http_client import HttpClient, Response
 from esa_tls.templates.elasticsearch import Step, lifecycle_of, steps
 from esa_tls.templates.wanted import Access, Applied, Wanted
 from esa_tls.wire.elasticsearch import error_of
@@ -53,8 +54,8 @@ class _Policy(msgspec.Struct):
 
 def apply(product: str, url: str, wanted: Wanted, access: Access) -> Applied:
     """Put everything in. Raises ConfigError, or TransientError if the store cannot be reached or refuses something."""
-    if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", url):
-        raise ConfigError(f"templates: expected http://HOST:PORT or https://HOST:PORT, got {url!r}")
+    if reason := wrong_url(url, tls=False):
+        raise ConfigError(f"templates: {reason}")
     if access.tls is not None and not url.startswith("https://"):
         raise ConfigError(f"templates: there are TLS options, so expected https://..., got {url!r}")
     steps(product, wanted)  # a wish that cannot be fulfilled is told before anything is sent
@@ -64,15 +65,18 @@ def apply(product: str, url: str, wanted: Wanted, access: Access) -> Applied:
 async def _apply(product: str, url: str, wanted: Wanted, access: Access) -> Applied:
     nodes = Nodes(
         [url],
+        client=HttpClient(
+            timeout_s=TIMEOUT_S,
+            tls=None if access.tls is None else client_contexts(access.tls, owner="templates", counters=None).current,
+            server_name=None if access.tls is None else access.tls.server_name,
+            max_response_bytes=MAX_BULK_RESPONSE_BYTES,
+        ),
         headers=authorization(
             api_key=None if access.api_key is None else access.api_key.reveal(),
             username=access.username,
             password=None if access.password is None else access.password.reveal(),
         ),
         gzip=False,
-        timeout_s=TIMEOUT_S,
-        tls=None if access.tls is None else client_contexts(access.tls, owner="templates", counters=None).current,
-        server_name=None if access.tls is None else access.tls.server_name,
     )
     try:
         return await _apply_to(nodes, product, wanted)

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from esa_tls.wire.constants import dataset_of
-from esa_tls.wire.otlp_status import retry_after_s
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S, retry_after_s
 
 __all__ = [
     "BULK_PATH",
@@ -193,10 +193,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     after_s: float | None = None
     fates: list[Fate] = []
-
-
-SETTINGS_RETRY_S = 30.0
-"""How long at least to wait after an answer that somebody has to look at."""
 
 
 class _Error(msgspec.Struct):

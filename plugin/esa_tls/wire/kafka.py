@@ -22,6 +22,7 @@ import msgspec
 from esa_tls.core.batch import Row
 from esa_tls.core.records import KINDS, SCHEMA_VERSION
 from esa_tls.wire.json_batches import entries_of
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
 
 __all__ = ["Message", "Unreadable", "Verdict", "classify", "messages_of", "topics_of"]
 
@@ -148,9 +149,6 @@ _NEW_CLIENT = frozenset({
     -150,  # fatal
     -144,  # fenced
 })  # fmt: skip
-
-SETTINGS_RETRY_S = 30.0
-"""How long at least to wait after an answer that somebody has to look at."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

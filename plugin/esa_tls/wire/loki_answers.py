@@ -28,12 +28,9 @@ import msgspec
 
 from esa_tls.core.protobuf import fields
 from esa_tls.wire.loki import Push
-from esa_tls.wire.otlp_status import retry_after_s
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S, retry_after_s
 
-__all__ = ["SETTINGS_RETRY_S", "Refusal", "Verdict", "classify", "refusal_of"]
-
-SETTINGS_RETRY_S = 30.0
-"""How long at least to wait after an answer that somebody has to look at."""
+__all__ = ["Refusal", "Verdict", "classify", "refusal_of"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

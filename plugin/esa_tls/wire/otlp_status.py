@@ -7,16 +7,14 @@ client has to do after somebody else's.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
 import msgspec
 
 from esa_tls.core.protobuf import field, fields, varint
 from esa_tls.errors import MalformedMessage
+from esa_tls.wire.retry_after import MAX_RETRY_AFTER_S, SETTINGS_RETRY_S, retry_after_s
 
 __all__ = [
     "Answer",
@@ -26,7 +24,6 @@ __all__ = [
     "http_status",
     "partial_success_of",
     "response_body",
-    "retry_after_s",
     "retry_info_of",
     "retry_trailers",
     "status_body",
@@ -151,9 +148,6 @@ _SETTINGS_CODES = frozenset({UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED})
 _RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 _SETTINGS_STATUSES = frozenset({401, 403, 404, 405, 407})
 
-SETTINGS_RETRY_S = 30.0
-"""How long at least to wait after an answer that somebody has to look at."""
-
 
 def after_grpc(code: int, message: str, trailers: Iterable[tuple[str, str | bytes]] = (), *, reason: str | None = None) -> Verdict:
     """What to do after a call that did not end with OK. `reason`: the code's name, for metrics."""
@@ -174,24 +168,6 @@ def after_http(status: int, *, retry_after: str | None = None, message: str = ""
     if status in _SETTINGS_STATUSES:
         return Verdict(then="settings", reason=reason, message=message, after_s=SETTINGS_RETRY_S)
     return Verdict(then="refused", reason=reason, message=message)
-
-
-MAX_RETRY_AFTER_S = 3600.0
-"""A server may ask for so much and no more: what it says is not trusted further."""
-
-
-def retry_after_s(header: str | None, *, now_s: float) -> float | None:
-    """Seconds of a `Retry-After` header, which holds seconds or an HTTP date; None if there is nothing usable."""
-    text = (header or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return min(float(text), MAX_RETRY_AFTER_S)
-    try:
-        date = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return min(max((date - datetime.fromtimestamp(now_s, UTC)).total_seconds(), 0.0), MAX_RETRY_AFTER_S)
 
 
 def retry_info_of(trailers: Iterable[tuple[str, str | bytes]]) -> float | None:

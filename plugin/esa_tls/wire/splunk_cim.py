@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from esa_tls.core.records import KINDS
+
 __all__ = ["ACTIONS", "CIM", "CimField", "cim_of"]
 
 
@@ -25,13 +27,12 @@ class CimField(msgspec.Struct, frozen=True):
     value: str | None = None
 
 
-_ALL = ("line", "connection", "delivery", "message", "consolidated")
 _MAIL = ("line", "delivery", "message", "consolidated")
 
 CIM: tuple[CimField, ...] = (
-    CimField("vendor_product", _ALL, "who reports", value="Cisco Secure Email Gateway"),
-    CimField("protocol", _ALL, "what is spoken", value="smtp"),
-    CimField("dvc", _ALL, "the appliance", ("host.name",)),
+    CimField("vendor_product", KINDS, "who reports", value="Cisco Secure Email Gateway"),
+    CimField("protocol", KINDS, "what is spoken", value="smtp"),
+    CimField("dvc", KINDS, "the appliance", ("host.name",)),
     CimField("direction", ("line", "connection", "delivery"), "`inbound`, `outbound`", ("cisco_esa.direction",)),
     CimField("src", ("line", "connection", "consolidated"), "who connected", ("source.ip", "source.address", "source.domain")),
     CimField("src", ("delivery",), "who delivers: the appliance", ("host.name",)),
@@ -105,9 +106,9 @@ def cim_of(kind: str, record: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-_VALUES = {kind: {one.name: one.value for one in CIM if one.value is not None and kind in one.kinds} for kind in _ALL}
+_VALUES = {kind: {one.name: one.value for one in CIM if one.value is not None and kind in one.kinds} for kind in KINDS}
 _PATHS = {
-    kind: [(one.name, [tuple(path.split(".")) for path in one.paths]) for one in CIM if one.paths and kind in one.kinds] for kind in _ALL
+    kind: [(one.name, [tuple(path.split(".")) for path in one.paths]) for one in CIM if one.paths and kind in one.kinds] for kind in KINDS
 }
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from esa_tls.core.records import KINDS
 from esa_tls.wire.json_batches import Entry, halves
-from esa_tls.wire.otlp_status import retry_after_s
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S, retry_after_s
 from esa_tls.wire.splunk_cim import cim_of
 
 __all__ = ["ACK_PATH", "EVENT_PATH", "EventSettings", "Verdict", "acked_of", "acks_body", "classify", "events_of", "parts"]
@@ -118,9 +118,6 @@ _BAD_EVENTS = {
 """Codes of a 400 that speak of events; every other code speaks of token, index or channel."""
 
 _SETTINGS = frozenset({401, 403, 404, 405, 407})
-
-SETTINGS_RETRY_S = 30.0
-"""How long at least to wait after an answer that somebody has to look at."""
 
 
 def classify(status: int, body: bytes, *, retry_after: str | None = None, now_s: float = 0.0) -> Verdict:

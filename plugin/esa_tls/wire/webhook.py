@@ -17,18 +17,18 @@ from typing import Literal
 import msgspec
 
 from esa_tls.wire.json_batches import Entry
-from esa_tls.wire.otlp_status import retry_after_s
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S, retry_after_s
 
-__all__ = ["CONTENT_TYPES", "SIGNATURE", "Body", "Verdict", "body_of", "classify", "signature"]
+__all__ = ["CONTENT_TYPES", "SIGNATURE", "Form", "Verdict", "body_of", "classify", "signature"]
 
-Body = Literal["array", "ndjson"]
+Form = Literal["array", "ndjson"]
 
-CONTENT_TYPES: dict[Body, str] = {"array": "application/json", "ndjson": "application/x-ndjson"}
+CONTENT_TYPES: dict[Form, str] = {"array": "application/json", "ndjson": "application/x-ndjson"}
 
 SIGNATURE = "X-Esa-Tls-Signature"
 
 
-def body_of(batch: Sequence[Entry], form: Body) -> bytes:
+def body_of(batch: Sequence[Entry], form: Form) -> bytes:
     """The body of a request."""
     if form == "ndjson":
         return b"\n".join([entry.data for entry in batch]) + b"\n"
@@ -55,9 +55,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 _COME_AGAIN = frozenset({408, 425, 429})
 _SETTINGS = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 415, 421, 426, 431, 451, 501, 505})
 """Nothing is wrong with the records: credentials, address, or what the receiver is."""
-
-SETTINGS_RETRY_S = 30.0
-"""How long at least to wait after an answer that somebody has to look at."""
 
 
 def classify(status: int, *, retry_after: str | None = None, now_s: float = 0.0) -> Verdict:

@@ -495,7 +495,7 @@ async def test_health_follows_the_journal(monkeypatch: pytest.MonkeyPatch, servi
 
 async def test_a_request_too_large() -> None:
     """A message over the limit is RESOURCE_EXHAUSTED, and the connection goes on."""
-    async with serving(max_message_bytes=64 << 10) as at:
+    async with serving(max_request_bytes=64 << 10) as at:
         assert grpc.StatusCode.RESOURCE_EXHAUSTED == (await refused(at.stub.Enrich(iter([batch(1, [b"x" * (65 << 10)])]))))[0]
         await at.stub.Lookup(LookupRequest(mid=1))
 

@@ -32,18 +32,6 @@ OPENED = (
 STARTED = "Mon Nov 24 10:00:01 2025 Info: Start MID 9 ICID 7"
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a log file of these lines."""
-
-    def write(*lines: str, name: str = "mail.log") -> Path:
-        path = tmp_path / name
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        return path
-
-    return write
-
-
 def at(second: int, text: str) -> str:
     """A line of the log, so many seconds after ten."""
     return f"Mon Nov 24 10:{second // 60:02}:{second % 60:02} 2025 Info: {text}"

@@ -23,18 +23,6 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "offline"
 CORPUS = Path(__file__).parents[2] / "corpus"
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a log file of these lines."""
-
-    def write(*lines: str, name: str = "mail.log") -> Path:
-        path = tmp_path / name
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        return path
-
-    return write
-
-
 def shown(path: Path, **options: Any) -> str:
     """What the command writes."""
     out = io.BytesIO()

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import msgspec
 import pytest
-from tests.contract.delivery_fakes import FakeOutbox, Ledger, NoWait, run_dry
+from tests.contract.delivery_fakes import FakeOutbox, Ledger, dispatcher, run_dry
 from tests.unit.runtime.test_dispatch import FakeSink, failing
 from tests.unit.wire.selection_cases import ENCODINGS, KEY, bytes_of, mail_rows, records_of
 
 from esa_tls.core.batch import Row
 from esa_tls.errors import PermanentError, TransientError
-from esa_tls.runtime.dispatch import Cursor, Dispatcher, RecordsRejected, Rejection, Rows
+from esa_tls.runtime.dispatch import Cursor, RecordsRejected, Rejection, Rows
 from esa_tls.telemetry import SINK_DEAD_LETTERED, SINK_FILTERED, SINK_SENT, Counters
 from esa_tls.wire.privacy import Privacy
 from esa_tls.wire.pseudonyms import Pseudonyms
@@ -39,26 +39,6 @@ class Keeping(FakeSink):
         self.arrived.set()
 
 
-def dispatcher_of(
-    sink: FakeSink, outbox: FakeOutbox, ledger: Ledger, selection: Selection | None, counters: Counters | None = None
-) -> Dispatcher:
-    """With a selection, and no waiting."""
-    return Dispatcher(
-        sink,
-        outbox,
-        stored=ledger.cursor(sink.name),
-        save_cursor=ledger.save_cursor,
-        dead_letter=ledger.dead_letter,
-        grown=outbox.grown,
-        counters=counters or Counters(),
-        selection=selection,
-        start="oldest",
-        idle_look_s=3600.0,
-        wall_clock=lambda: 1_800_000_000.0,
-        sleep=NoWait(),
-    )
-
-
 PRIVATE = Selection(privacy=Privacy(Pseudonyms({1: KEY})))
 IN_CLEAR = Selection(where=Where(in_clear=frozenset({True})))
 NOTHING = Selection(where=Where(appliances=frozenset({"another"})))
@@ -70,7 +50,7 @@ async def test_a_sink_gets_what_was_selected(encoding: str) -> None:
     outbox, ledger, counters = outbox_of(encoding), Ledger(), Counters()
     sink = Keeping(encoding=encoding, kinds=KINDS)
     one = Selection(where=Where(in_clear=frozenset({True})), privacy=Privacy(Pseudonyms({1: KEY})))
-    await run_dry(dispatcher_of(sink, outbox, ledger, one, counters))
+    await run_dry(dispatcher(sink, outbox, ledger, selection=one, counters=counters))
     sent = [row for rows in sink.sends for row in rows]
     assert {record["cisco_esa"]["record"] for record in records_of(sent, encoding)} == {"delivery", "message"}
     assert b"anna" not in bytes_of(sent, encoding)
@@ -86,7 +66,7 @@ async def test_nothing_left_moves_the_cursor_without_a_send() -> None:
     """A sink whose filter lets nothing pass is up to date, and is not asked."""
     outbox, ledger = outbox_of("json"), Ledger()
     sink = Keeping(kinds=KINDS)
-    one = dispatcher_of(sink, outbox, ledger, NOTHING)
+    one = dispatcher(sink, outbox, ledger, selection=NOTHING)
     await run_dry(one)
     assert sink.sends == []
     assert one.status().sequence == outbox.tail()
@@ -97,7 +77,7 @@ async def test_without_a_selection_rows_are_handed_on_as_they_are() -> None:
     """The very same objects: nothing is read, nothing copied."""
     outbox = outbox_of("json")
     sink = Keeping(kinds=KINDS)
-    await run_dry(dispatcher_of(sink, outbox, Ledger(), None))
+    await run_dry(dispatcher(sink, outbox, Ledger(), selection=None))
     assert all(one is other for rows in sink.sends for (_, one), (_, other) in zip(rows, outbox.rows, strict=True))
 
 
@@ -105,7 +85,7 @@ async def test_kinds_that_are_not_wanted_are_not_read() -> None:
     """A broken record of a kind that the sink does not want is nobody's business."""
     outbox, ledger = FakeOutbox(), Ledger()
     outbox.add(Row("summary", "json", [("message", 1, b"{broken\n")]))
-    await run_dry(dispatcher_of(Keeping(kinds=frozenset({"connection"})), outbox, ledger, PRIVATE))
+    await run_dry(dispatcher(Keeping(kinds=frozenset({"connection"})), outbox, ledger, selection=PRIVATE))
     assert ledger.letters == []
 
 
@@ -113,7 +93,7 @@ async def test_the_same_bytes_are_tried_again() -> None:
     """After a transient failure the sink sees the rows that it saw before."""
     outbox = outbox_of("forward")
     sink = Keeping(encoding="forward", kinds=KINDS, answer=failing(TransientError("one"), TransientError("two")))
-    await run_dry(dispatcher_of(sink, outbox, Ledger(), PRIVATE))
+    await run_dry(dispatcher(sink, outbox, Ledger(), selection=PRIVATE))
     first, second, third = sink.sends
     assert first is second is third
 
@@ -129,7 +109,7 @@ async def test_a_rejection_names_a_record_of_what_was_selected(encoding: str) ->
 
     sink = Keeping(encoding=encoding, kinds=frozenset({"line"}), cls_wanted=("line",), answer=reject_the_last_line)
     one = Selection(where=Where(directions=frozenset({"outbound"})), privacy=Privacy(Pseudonyms({1: KEY})))
-    await run_dry(dispatcher_of(sink, outbox, ledger, one, counters))
+    await run_dry(dispatcher(sink, outbox, ledger, selection=one, counters=counters))
     [sent] = sink.sends
     [letter] = ledger.letters
     [record] = records_of([(1, Row("line", encoding, [("line", 1, letter.payload)]))], encoding)
@@ -147,7 +127,7 @@ async def test_a_batch_refused_as_a_whole_is_halved_and_its_letters_are_selected
         if any(kind == "message" for _, row in rows for kind, _, _ in row.segments):
             raise PermanentError("no messages here")
 
-    await run_dry(dispatcher_of(Keeping(kinds=KINDS, answer=refuse_messages), outbox, ledger, PRIVATE))
+    await run_dry(dispatcher(Keeping(kinds=KINDS, answer=refuse_messages), outbox, ledger, selection=PRIVATE))
     [letter] = ledger.letters
     assert letter.kind == "message"
     assert b"anna" not in letter.payload
@@ -160,7 +140,7 @@ async def test_a_record_that_cannot_be_read_becomes_a_letter_that_nobody_replays
     good = next(segment for _, row in mail_rows() if row.encoding == "json" for segment in row.segments if segment[0] == "connection")
     outbox.add(Row("summary", "json", [("connection", good[1] + 1, b'{"email":{"subject":"anna\n' + good[2])]))
     sink = Keeping(kinds=KINDS)
-    await run_dry(dispatcher_of(sink, outbox, ledger, PRIVATE, counters))
+    await run_dry(dispatcher(sink, outbox, ledger, selection=PRIVATE, counters=counters))
     [[(_, row)]] = sink.sends
     assert row.segments[0][:2] == ("connection", good[1])
     [letter] = ledger.letters
@@ -183,7 +163,7 @@ async def test_a_fault_in_the_selection_holds_the_sink_and_loses_nothing(caplog:
 
     outbox = outbox_of("json")
     sink = Keeping(kinds=KINDS)
-    await run_dry(dispatcher_of(sink, outbox, Ledger(), Faulty(privacy=Privacy(Pseudonyms({1: KEY})))))
+    await run_dry(dispatcher(sink, outbox, Ledger(), selection=Faulty(privacy=Privacy(Pseudonyms({1: KEY})))))
     assert b"anna" not in bytes_of([row for rows in sink.sends for row in rows], "json")
     assert len(records_of([row for rows in sink.sends for row in rows], "json")) == len(records_of(mail_rows(), "json"))
     assert "a fault" in caplog.text

@@ -95,7 +95,8 @@ def test_a_receiver_that_is_not_there_holds_nothing_back() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         free_tcp_port = server.getsockname()[1]
     settings = Telemetry(
-        otlp=TelemetryOtlp(endpoint=f"127.0.0.1:{free_tcp_port}", timeout_s=0.2), fluent=TelemetryFluent(port=free_tcp_port, max_queued=3)
+        otlp=TelemetryOtlp(endpoint=f"127.0.0.1:{free_tcp_port}", timeout_s=0.2),
+        fluent=TelemetryFluent(endpoint=f"127.0.0.1:{free_tcp_port}", max_waiting_entries=3),
     )
     with own_telemetry.telling(settings, Counters(), version="1") as tracer:
         assert tracer is not None
@@ -125,7 +126,7 @@ def test_series_that_come_and_go() -> None:
         ("otlp: {endpoint: 'http://a:1', protocol: http, tls: {}}", "telemetry.otlp.endpoint: there is `tls`"),
         ("otlp: {endpoint: 'https://a:1', protocol: http, tls: {verify: false}}", "telemetry.otlp.tls: with protocol: http"),
         ("otlp: {endpoint: 'a:1', tls: {cert_file: x}}", "telemetry.otlp.tls: cert_file and key_file"),
-        ("fluent: {}", "telemetry.fluent: 127.0.0.1:24224 is sources[0].listen of this sidecar"),
+        ("fluent: {endpoint: 127.0.0.1:24224}", "telemetry.fluent.endpoint: 127.0.0.1:24224 is sources[0].listen of this sidecar"),
         ("otlp: {endpoint: 'a:1', trace_ratio: 2}", "telemetry.otlp.trace_ratio: "),
     ],
 )

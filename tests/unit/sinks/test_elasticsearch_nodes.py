@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from esa_tls.config import ClientTls
 from esa_tls.errors import TransientError
 from esa_tls.runtime.tls import client_contexts
 from esa_tls.sinks.elasticsearch_nodes import MAX_REST_S, PLAIN_FOR_S, REST_S, Nodes, authorization
+from esa_tls.sinks.http_client import HttpClient
 from esa_tls.wire.elasticsearch import BULK_PATH, NDJSON
 
 BODY = b'{"create":{"_index":"logs-x-y","_id":"id-1"}}\n{"a":1}\n'
@@ -132,7 +132,7 @@ async def test_a_node_that_does_not_answer_in_time() -> None:
     """The request fails after `timeout_s`, to be sent again."""
     async with BulkReceiver() as receiver:
         receiver.release = asyncio.Event()
-        nodes = Nodes([receiver.url], timeout_s=0.05)
+        nodes = Nodes([receiver.url], client=HttpClient(timeout_s=0.05))
         with pytest.raises(TransientError):
             await post(nodes)
         receiver.release.set()
@@ -208,18 +208,18 @@ def server(files: TlsFiles, *, ask: bool = False) -> ssl.SSLContext:
     return context
 
 
-def contexts(settings: ClientTls) -> Callable[[], ssl.SSLContext]:
+def secured(settings: ClientTls) -> HttpClient:
     """What the composition root hands in."""
-    return client_contexts(settings, owner="sink x", counters=None).current
+    return HttpClient(timeout_s=20.0, tls=client_contexts(settings, owner="sink x", counters=None).current)
 
 
 async def test_tls_and_client_certificates(files: TlsFiles) -> None:
     """A server of a known authority is trusted, another one not; who wants a certificate of ours gets it."""
     async with BulkReceiver(tls=server(files, ask=True)) as receiver:
-        good = Nodes([receiver.url], tls=contexts(ClientTls(ca_file=files.ca_file, cert_file=files.client[0], key_file=files.client[1])))
+        good = Nodes([receiver.url], client=secured(ClientTls(ca_file=files.ca_file, cert_file=files.client[0], key_file=files.client[1])))
         assert await post(good) == 200
         await good.close()
-        nameless = Nodes([receiver.url], tls=contexts(ClientTls(ca_file=files.ca_file)))
+        nameless = Nodes([receiver.url], client=secured(ClientTls(ca_file=files.ca_file)))
         with pytest.raises(TransientError):
             await post(nameless)
         await nameless.close()

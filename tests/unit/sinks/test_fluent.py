@@ -13,9 +13,10 @@ from tests.contract.delivery_fakes import FakeOutbox, Ledger, dispatcher, ids_in
 from tests.contract.forward_receiver import ACK, ACK_BYTEWISE, CLOSE, NO_ACK_MAP, SILENT, WRONG_ACK, ForwardReceiver, ReceivedFrame
 
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected, Rejection, Rows
-from esa_tls.sinks.fluent import ALL_KINDS, FluentSink, chunk_of, pack_frames
+from esa_tls.sinks.fluent import FluentSink, chunk_of, pack_frames
 from esa_tls.wire.fluent_encode import encode_packed_forward
 
 
@@ -89,7 +90,7 @@ def test_frames_keep_every_entry_and_stay_below_the_limit(shape: list[list[tuple
             bodies = [record("forward", (number := number + 1), pad=pad) for pad in pads]
             built.append((kind, len(bodies), b"".join(bodies)))
         rows.append((sequence, Row("summary", "forward", built)))
-    frames, rejections = pack_frames(rows, kinds=ALL_KINDS, tag_prefix="esa", max_frame_bytes=max_frame_bytes)
+    frames, rejections = pack_frames(rows, kinds=frozenset(KINDS), tag_prefix="esa", max_frame_bytes=max_frame_bytes)
     for frame in frames:
         assert len(encode_packed_forward(frame.tag, frame.entries, count=frame.count, chunk=frame.chunk, gzip=False)) <= max_frame_bytes
         assert frame.count == len(ids_in("forward", frame.entries)) > 0

@@ -20,7 +20,7 @@ import trustme
 from tests.contract.delivery_fakes import ids_of, record, row
 from tests.contract.forward_receiver import ACK, CLOSE, FLUENT_BIT_MAX_BYTES, ForwardReceiver
 from tests.tls_files import TlsFiles
-from tests.unit.sources.test_fluent import MemoryIntake
+from tests.unit.sources.memory_intake import MemoryIntake
 
 from esa_tls.core.batch import Row
 from esa_tls.errors import TransientError

@@ -14,10 +14,12 @@ from tests.contract.kafka_fakes import FATAL, NOT_ENOUGH_REPLICAS, TOO_LARGE, Fa
 
 from esa_tls.config.kafka import KAFKA_OWN_PROPERTIES
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
-from esa_tls.sinks.kafka import ALL_KINDS, FIXED, KafkaSink, client_maker, client_properties, tls_properties
-from esa_tls.wire.kafka import SETTINGS_RETRY_S, topics_of
+from esa_tls.sinks.kafka import FIXED, KafkaSink, client_maker, client_properties, tls_properties
+from esa_tls.wire.kafka import topics_of
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
 
 TOPICS = topics_of("esa-tls")
 
@@ -87,7 +89,7 @@ async def test_a_full_queue_is_back_pressure() -> None:
 async def test_a_queue_that_takes_nothing_is_told() -> None:
     """A message larger than the whole queue waits until the time is up, and is not lost."""
     broker = FakeBroker(queue=0)
-    sink = sink_for(broker, timeout_s=0.05)
+    sink = sink_for(broker, failing_after_s=0.05)
     with pytest.raises(TransientError, match="nothing delivered"):
         await sink.send(rows(1))
     broker.queue = 10
@@ -210,7 +212,7 @@ async def test_without_reports_it_fails_and_what_is_under_way_stays_so() -> None
     """No report in time: transient, with what the client last said. The repeated send waits on: nothing is sent twice."""
     broker = FakeBroker()
     broker.open.clear()
-    sink = sink_for(broker, timeout_s=0.05)
+    sink = sink_for(broker, failing_after_s=0.05)
     for _ in range(2):
         with pytest.raises(TransientError, match=r"nothing delivered for 0.05 s: nothing said why"):
             await sink.send(rows(5))
@@ -225,7 +227,7 @@ async def test_other_rows_after_a_failure_begin_anew() -> None:
     """What was under way of the rows before is given up: it comes again from the outbox, or never."""
     broker = FakeBroker()
     broker.open.clear()
-    sink = sink_for(broker, timeout_s=0.05)
+    sink = sink_for(broker, failing_after_s=0.05)
     with pytest.raises(TransientError):
         await sink.send(rows(5))
     broker.open.set()
@@ -330,7 +332,7 @@ async def test_the_real_client_without_a_broker(caplog: pytest.LogCaptureFixture
     made = client_properties(
         [f"127.0.0.1:{free_port()}"], compression="lz4", max_message_bytes=1_000_000, client_id="t", tls=None, sasl=None, options={}
     )
-    sink = KafkaSink(client_maker(made), TOPICS, kinds=ALL_KINDS, timeout_s=1.0)
+    sink = KafkaSink(client_maker(made), TOPICS, kinds=frozenset(KINDS), failing_after_s=1.0)
     with pytest.raises(TransientError, match=r"brokers are down|Connection refused"):
         await sink.send(rows(3))
     async with asyncio.timeout(10):

@@ -24,11 +24,12 @@ from tests.contract.http_receiver import HttpReceiver, Posted, Reply
 from tests.contract.loki_stub import NS, LokiStub, Stored, labels_of, sent
 
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
-from esa_tls.sinks.http_post import Poster
-from esa_tls.sinks.loki import ALL_KINDS, LokiSink
-from esa_tls.sinks.otlp import HttpClient, OtlpSink
+from esa_tls.sinks.http_client import HttpClient
+from esa_tls.sinks.loki import LokiSink
+from esa_tls.sinks.otlp import HttpTransport, OtlpSink
 from esa_tls.wire.loki_entries import Entries
 
 NOW_S = 1_764_000_000
@@ -60,8 +61,8 @@ def numbers(entries: list[Stored]) -> list[int]:
 
 def sink_for(receiver: HttpReceiver, *endpoints: str, entries: Entries | None = None, tls: Any = None, **options: Any) -> LokiSink:
     """A sink for this server."""
-    poster = Poster(timeout_s=options.pop("timeout_s", 20.0), tls=tls, server_name=None if tls is None else "logs.example.org")
-    return LokiSink(poster, endpoints or [receiver.url], entries or Entries(), now_s=lambda: NOW_S, **options)
+    client = HttpClient(timeout_s=options.pop("timeout_s", 20.0), tls=tls, server_name=None if tls is None else "logs.example.org")
+    return LokiSink(client, endpoints or [receiver.url], entries or Entries(), now_s=lambda: NOW_S, **options)
 
 
 def faults(*replies: Reply) -> Callable[[Posted], Reply | None]:
@@ -474,7 +475,7 @@ async def test_the_end() -> None:
         with pytest.raises(TransientError):
             await sink.send(rows(record(1)))
     assert receiver.requests == []
-    assert sink.kinds == ALL_KINDS
+    assert sink.kinds == frozenset(KINDS)
 
 
 async def test_L8_otlp_to_lokis_own_endpoint() -> None:
@@ -486,7 +487,7 @@ async def test_L8_otlp_to_lokis_own_endpoint() -> None:
         return Reply(204)
 
     async with HttpReceiver(answer) as receiver:
-        client = HttpClient([f"{receiver.url}/otlp"])
+        client = HttpTransport([f"{receiver.url}/otlp"])
         sink = OtlpSink(client)
         await sink.send([(1, rows_of("otlp", [("line", range(3))]))])
         await sink.close()

@@ -17,9 +17,10 @@ from tests.contract.otlp_receiver import TAKE, OtlpReceiver, ReceivedRequest, Re
 
 from esa_tls import telemetry
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
-from esa_tls.sinks.otlp import ALL_KINDS, GrpcClient, HttpClient, OtlpSink, make_client
+from esa_tls.sinks.otlp import GrpcTransport, HttpTransport, OtlpSink, make_transport
 from esa_tls.telemetry import Counters
 from esa_tls.wire.otlp_status import RETRY_INFO, Answer, retry_trailers
 
@@ -43,12 +44,12 @@ def sink_for(
     *,
     max_request_bytes: int = 4 << 20,
     counters: Counters | None = None,
-    kinds: frozenset[str] = ALL_KINDS,
+    kinds: frozenset[str] = frozenset(KINDS),
     **options: Any,
 ) -> OtlpSink:
     """A sink for this receiver."""
     settings: dict[str, Any] = {"headers": {}, "gzip": True, "timeout_s": 20.0, **options}
-    client = make_client(receiver.protocol, settings.pop("endpoints", [receiver.endpoint]), **settings)
+    client = make_transport(receiver.protocol, settings.pop("endpoints", [receiver.endpoint]), **settings)
     return OtlpSink(client, max_request_bytes=max_request_bytes, counters=counters, kinds=kinds)
 
 
@@ -342,5 +343,5 @@ async def test_nothing_to_send_and_the_end() -> None:
 
 def test_the_client_of_a_protocol() -> None:
     """`grpc` and `http`."""
-    assert isinstance(make_client("grpc", ["a:1"], headers={}, gzip=True, timeout_s=1.0), GrpcClient)
-    assert isinstance(make_client("http", ["http://a:1"], headers={}, gzip=True, timeout_s=1.0), HttpClient)
+    assert isinstance(make_transport("grpc", ["a:1"], headers={}, gzip=True, timeout_s=1.0), GrpcTransport)
+    assert isinstance(make_transport("http", ["http://a:1"], headers={}, gzip=True, timeout_s=1.0), HttpTransport)

@@ -17,7 +17,7 @@ from tests.contract.http_receiver import HttpReceiver, Posted, Reply
 from esa_tls.core.batch import Row
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import HttpClient
 from esa_tls.sinks.splunk_hec import SplunkHecSink
 from esa_tls.wire.splunk_hec import EventSettings
 
@@ -57,12 +57,12 @@ class Time:
         await asyncio.sleep(0)
 
 
-def sink_for(*receivers: HttpReceiver, time: Time | None = None, poster: Poster | None = None, **options: Any) -> SplunkHecSink:
+def sink_for(*receivers: HttpReceiver, time: Time | None = None, client: HttpClient | None = None, **options: Any) -> SplunkHecSink:
     """A sink for these servers."""
     time = time or Time()
     settings: dict[str, Any] = {"token": TOKEN, "gzip": False, **options}
     return SplunkHecSink(
-        poster or Poster(timeout_s=20.0, cookies=True),
+        client or HttpClient(timeout_s=20.0, cookies=True),
         [receiver.url for receiver in receivers],
         settings.pop("token"),
         monotonic_s=time,
@@ -79,10 +79,10 @@ def first(*replies: Reply) -> Callable[[Posted], Reply | None]:
 
 @pytest.mark.parametrize("gzip", [False, True])
 async def test_records_arrive_in_order(gzip: bool) -> None:
-    """All records of all rows in one request, with token, channel, settings and compression."""
+    """All records of all rows in one request, with token, channel, settings, headers and compression."""
     stub, receiver = hec(indexes=("mail",))
     async with receiver:
-        sink = sink_for(receiver, gzip=gzip, events=EventSettings(index="mail"))
+        sink = sink_for(receiver, gzip=gzip, events=EventSettings(index="mail"), headers={"X-Gateway": "g"})
         await sink.open(None)
         await sink.send(rows(3, 2, 40))
         await sink.close()
@@ -91,6 +91,7 @@ async def test_records_arrive_in_order(gzip: bool) -> None:
     assert {"esa_tls:line"} == {event["sourcetype"] for event in stub.events}
     assert len(stub.requests) == 1
     assert (receiver.requests[0].sent != receiver.requests[0].body) == gzip
+    assert receiver.requests[0].headers["x-gateway"] == "g"
     assert sink.state() is None
 
 
@@ -352,7 +353,7 @@ async def test_over_tls() -> None:
     authority.configure_trust(context)
     stub, receiver = hec(tls=server)
     async with receiver:
-        sink = sink_for(receiver, poster=Poster(timeout_s=20.0, tls=lambda: context))
+        sink = sink_for(receiver, client=HttpClient(timeout_s=20.0, tls=lambda: context))
         await sink.send(rows(2))
         await sink.close()
     assert numbers(stub) == [0, 1]

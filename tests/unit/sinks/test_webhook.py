@@ -21,7 +21,7 @@ from tests.contract.http_receiver import OK, HttpReceiver, Posted, Reply
 from esa_tls.core.batch import Row
 from esa_tls.errors import TransientError
 from esa_tls.runtime.dispatch import RecordsRejected
-from esa_tls.sinks.http_post import Poster
+from esa_tls.sinks.http_client import HttpClient
 from esa_tls.sinks.webhook import WebhookSink
 
 
@@ -47,26 +47,42 @@ def answers(*replies: Reply) -> Callable[[Posted], Reply]:
     return lambda _: next(left, OK)
 
 
-def sink_for(receiver: HttpReceiver, *, poster: Poster | None = None, path: str = "/in", **options: Any) -> WebhookSink:
-    """A sink for this receiver."""
-    return WebhookSink(poster or Poster(timeout_s=20.0), receiver.url + path, **options)
+def sink_for(*receivers: HttpReceiver, client: HttpClient | None = None, path: str = "/in", **options: Any) -> WebhookSink:
+    """A sink for these receivers."""
+    return WebhookSink(client or HttpClient(timeout_s=20.0), [receiver.url + path for receiver in receivers], **options)
 
 
 @pytest.mark.parametrize("gzip", [False, True])
-@pytest.mark.parametrize("body", ["array", "ndjson"])
-async def test_records_arrive_in_order(body: Any, gzip: bool) -> None:
+@pytest.mark.parametrize("form", ["array", "ndjson"])
+async def test_records_arrive_in_order(form: Any, gzip: bool) -> None:
     """All records of all rows in one request, in either form, headers and compression as configured."""
     async with HttpReceiver() as receiver:
-        sink = sink_for(receiver, path="/in?source=esa", body=body, gzip=gzip, headers={"Authorization": "Bearer t"})
+        sink = sink_for(receiver, path="/in?source=esa", form=form, gzip=gzip, headers={"Authorization": "Bearer t"})
         await sink.open(None)
         await sink.send(rows(3, 2, 40))
         await sink.close()
     (posted,) = receiver.requests
     assert list(range(45)) == numbers(posted)
     assert (posted.path, dict(posted.query), posted.headers["authorization"]) == ("/in", {"source": "esa"}, "Bearer t")
-    assert posted.headers["content-type"] == ("application/json" if body == "array" else "application/x-ndjson")
+    assert posted.headers["content-type"] == ("application/json" if form == "array" else "application/x-ndjson")
     assert (posted.sent != posted.body) == gzip
     assert sink.state() is None
+
+
+async def test_endpoints_in_their_order() -> None:
+    """The next one is used when one cannot be reached; an answer of the first is not passed on to the next."""
+    replies = answers(OK, Reply(503))
+    async with HttpReceiver(replies) as first, HttpReceiver() as second:
+        sink = sink_for(first, second)
+        await sink.send(rows(1))
+        with pytest.raises(TransientError):
+            await sink.send(rows(2))
+        assert second.requests == []
+        await first.stop()
+        await sink.send(rows(2))
+        assert [numbers(posted) for posted in second.requests] == [[0, 1]]
+        await sink.close()
+        await first.start()
 
 
 async def test_only_wanted_kinds() -> None:
@@ -88,7 +104,7 @@ async def test_requests_stay_below_the_limits() -> None:
         (3, rows_of("json", [("line", range(52, 70))])),
     ]
     async with HttpReceiver() as receiver:
-        sink = sink_for(receiver, max_request_bytes=65536, max_records=10)
+        sink = sink_for(receiver, max_request_bytes=65536, max_request_records=10)
         with pytest.raises(RecordsRejected) as caught:
             await sink.send(made)
         await sink.close()
@@ -187,7 +203,7 @@ async def test_poison_is_found_by_halving(status: int) -> None:
 async def test_what_was_taken_is_not_sent_again_after_a_failure_behind_it() -> None:
     """The second of three batches fails: the repeated send begins with it; records refused before the failure are still named."""
     async with HttpReceiver(answers(Reply(400), Reply(503))) as receiver:
-        sink = sink_for(receiver, max_records=1)
+        sink = sink_for(receiver, max_request_records=1)
         with pytest.raises(TransientError):
             await sink.send(rows(3))
         with pytest.raises(RecordsRejected) as caught:
@@ -243,7 +259,7 @@ async def test_no_answer_in_time() -> None:
     """The time limit passes: transient."""
     async with HttpReceiver() as receiver:
         receiver.release = asyncio.Event()
-        sink = sink_for(receiver, poster=Poster(timeout_s=0.1))
+        sink = sink_for(receiver, client=HttpClient(timeout_s=0.1))
         with pytest.raises(TransientError):
             await sink.send(rows(1))
         receiver.release.set()
@@ -270,8 +286,8 @@ async def test_tls_follows_renewed_files() -> None:
         one.configure_trust(context)
     current = contexts[0]
     async with HttpReceiver(tls=server) as receiver:
-        poster = Poster(timeout_s=20.0, tls=lambda: current, server_name="hook.example.org")
-        sink = sink_for(receiver, poster=poster)
+        client = HttpClient(timeout_s=20.0, tls=lambda: current, server_name="hook.example.org")
+        sink = sink_for(receiver, client=client)
         with pytest.raises(TransientError, match="certificate"):
             await sink.send(rows(1))
         current = contexts[1]
@@ -296,7 +312,7 @@ async def test_cookies_are_given_back_only_where_wanted() -> None:
     """Balancers set them to send a client to the same server each time."""
     for wanted in (False, True):
         async with HttpReceiver(lambda _: Reply(headers={"Set-Cookie": "node=3"})) as receiver:
-            sink = sink_for(receiver, poster=Poster(timeout_s=20.0, cookies=wanted))
+            sink = sink_for(receiver, client=HttpClient(timeout_s=20.0, cookies=wanted))
             await sink.send(rows(1))
             await sink.send(rows(1))
             await sink.close()

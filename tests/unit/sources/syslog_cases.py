@@ -7,97 +7,18 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Self
 
+from tests.unit.sources.memory_intake import MemoryIntake
+
 from esa_tls import telemetry
-from esa_tls.core.batch import Batch
 from esa_tls.sources.syslog import SyslogServer, SyslogSettings
 from esa_tls.sources.syslog_udp import SyslogUdpServer
 from esa_tls.telemetry import Counters
 
 TEST_TIMEOUT_S = 30.0
 NOW_S = 1_742_234_700.0
-
-
-class MemoryIntake:
-    """The durable step without a disk: batches enter at once, and are durable when `accepting` is set."""
-
-    def __init__(self, *, budget_bytes: int = 1 << 30) -> None:
-        self.accepting = asyncio.Event()
-        self.accepting.set()
-        self.entered: list[Batch] = []
-        self.committed: list[Batch] = []
-        self.opened: list[str] = []
-        self.closed: dict[int, bool] = {}
-        self.free_bytes = budget_bytes
-        self.asked = 0
-        self.failures: list[Exception] = []
-        self.in_flight = self.most_in_flight = 0
-        self._changed = asyncio.Condition()
-        self._telling: set[asyncio.Task[None]] = set()
-
-    async def changed(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(TEST_TIMEOUT_S), self._changed:
-            await self._changed.wait_for(condition)
-
-    async def accept(self) -> None:
-        self.accepting.set()
-        await self.changed()
-
-    def open_session(self, peer: str) -> int:
-        self.opened.append(peer)
-        self._tell()
-        return len(self.opened)
-
-    def close_session(self, session: int, *, clean: bool) -> None:
-        assert session not in self.closed
-        self.closed[session] = clean
-        self._tell()
-
-    def _tell(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.changed())
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
-
-    @contextlib.asynccontextmanager
-    async def reserve(self, n_bytes: int) -> AsyncIterator[None]:
-        self.asked += 1
-        await self.changed()
-        await self.until(lambda: n_bytes <= self.free_bytes)
-        self.free_bytes -= n_bytes
-        try:
-            yield
-        finally:
-            self.free_bytes += n_bytes
-            await self.changed()
-
-    async def submit(self, batch: Batch) -> None:
-        self.entered.append(batch)
-        self.in_flight += 1
-        self.most_in_flight = max(self.in_flight, self.most_in_flight)
-        try:
-            await self.changed()
-            await self.until(self.accepting.is_set)
-            if self.failures:
-                raise self.failures.pop(0)
-            self.committed.append(batch)
-        finally:
-            self.in_flight -= 1
-        await self.changed()
-
-    def lines(self) -> list[bytes]:
-        """Durable lines in the order in which they entered the core."""
-        durable = set(map(id, self.committed))
-        return [line for batch in self.entered if id(batch) in durable for run in batch.runs for line in run.lines]
-
-    def flags(self) -> list[tuple[str, ...]]:
-        """Of each of `lines()` its flags."""
-        return [run.flags for batch in self.entered for run in batch.runs for _ in run.lines]
 
 
 class Running:

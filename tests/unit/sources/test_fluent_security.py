@@ -20,7 +20,8 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 import pytest
 import trustme
 from tests.tls_files import TlsFiles
-from tests.unit.sources.test_fluent import Client, MemoryIntake, Running, frame, reply, turns
+from tests.unit.sources.memory_intake import MemoryIntake
+from tests.unit.sources.test_fluent import Client, Running, frame, reply, turns
 
 from esa_tls import telemetry
 from esa_tls.runtime.refusals import Refusals

@@ -93,7 +93,7 @@ def closed_by(counters: Counters) -> dict[str, float]:
 async def test_two_thousand_idle_connections_http(peers: Peers, say: bytes) -> None:
     """They stay within the limit and flat memory; senders are served meanwhile."""
     intake, counters = MemoryIntake(), Counters()
-    async with http_server(intake, counters, max_connections=LIMIT) as server:
+    async with http_server(intake, counters, max_sessions=LIMIT) as server:
         await peers.connect(server.port, N_IDLE // 2, say=say)
         half = await memory()
         await peers.connect(server.port, N_IDLE // 2, say=say)
@@ -109,7 +109,7 @@ async def test_half_sent_bodies_keep_nobody_out_http(peers: Peers, monkeypatch: 
     """A house full of bodies on their way: a newcomer is turned away while they may be honest, then let in for the oldest."""
     intake, counters = MemoryIntake(), Counters()
     refusals = Refusals("source otlp_http", counters)
-    async with http_server(intake, counters, max_connections=5, refusals=refusals) as server:
+    async with http_server(intake, counters, max_sessions=5, refusals=refusals) as server:
         await peers.connect(server.port, 5, say=HALF_BODY)
         assert server._door is not None
         places = server._door._places
@@ -127,7 +127,7 @@ async def test_half_sent_bodies_keep_nobody_out_http(peers: Peers, monkeypatch: 
 async def test_a_request_under_way_is_never_cut_off_http(peers: Peers) -> None:
     """Whose request is whole keeps its place, however many come; a kept idle connection gives it up."""
     intake, counters = MemoryIntake(), Counters()
-    async with http_server(intake, counters, max_connections=3) as server:
+    async with http_server(intake, counters, max_sessions=3) as server:
         intake.open.clear()
         working = [asyncio.create_task(post(server.port, SAMPLE)) for _ in range(2)]
         await intake.until(lambda: intake.waiting == 2)
@@ -159,7 +159,7 @@ async def test_half_open_handshakes_http(peers: Peers, tmp_path: Path, say: byte
     files, counters = TlsFiles(tmp_path), Counters()
     refusals = Refusals("source otlp_http", counters)
     context = server_context(files.listen(mutual=True), owner="source otlp_http", refusals=refusals)
-    async with http_server(MemoryIntake(), counters, max_connections=20, tls=context, refusals=refusals) as server:
+    async with http_server(MemoryIntake(), counters, max_sessions=20, tls=context, refusals=refusals) as server:
         await peers.connect(server.port, 100, say=say)
         few = await memory()
         await peers.connect(server.port, 400, say=say)

@@ -324,7 +324,7 @@ async def test_a_port_that_is_taken() -> None:
 async def test_many_calls_on_one_connection_wait_at_the_sender() -> None:
     """More calls than allowed under way at once are not refused: they wait, and all are taken."""
     intake = MemoryIntake()
-    async with grpc_server(intake, max_calls_per_connection=3) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    async with grpc_server(intake, max_calls_per_session=3) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         method: Any = channel.unary_unary(METHOD)
         await method(b"", timeout=20)  # the client has to have heard of the limit; before, calls too many are refused as UNAVAILABLE
         intake.open.clear()

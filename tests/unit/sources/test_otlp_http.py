@@ -366,7 +366,7 @@ async def test_a_large_body_is_reserved_before_it_is_read_on(header: str, reserv
 async def test_a_body_that_does_not_come() -> None:
     """A sender that declares a body and stops in the middle is told 503 after the time limit, and its connection is closed."""
     intake = MemoryIntake()
-    async with http_server(intake, read_timeout_s=0.1, lingering_s=0.1) as server:
+    async with http_server(intake, request_timeout_s=0.1, lingering_s=0.1) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 100\r\n\r\nabc")
         head = await reader.readuntil(b"\r\n\r\n")
@@ -379,7 +379,7 @@ async def test_a_body_that_does_not_come() -> None:
 async def test_connections_are_limited_and_idle_ones_closed() -> None:
     """Over the limit the oldest silent one makes room; one that sends nothing, or half a head, is closed after the idle time."""
     counters = Counters()
-    async with http_server(MemoryIntake(), counters, max_connections=2, idle_timeout_s=0.2) as server:
+    async with http_server(MemoryIntake(), counters, max_sessions=2, idle_timeout_s=0.2) as server:
         streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
         streams[1][1].write(b"POST /v1/lo")
         async with asyncio.timeout(20):

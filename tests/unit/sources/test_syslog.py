@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import trustme
 from tests.tls_files import TlsFiles
-from tests.unit.sources.syslog_cases import NOW_S, MemoryIntake, UdpSender, at_end, reset, running
+from tests.unit.sources.memory_intake import MemoryIntake
+from tests.unit.sources.syslog_cases import NOW_S, UdpSender, at_end, reset, running
 from tests.unit.wire.test_syslog import INJECTED, MIXED, MIXED_MESSAGES, SHAPES, counted, records
 
 from esa_tls import telemetry
@@ -317,13 +318,13 @@ async def test_no_room_in_the_receive_budget_holds_lines_back(transport: str) ->
             writer = await run.connect()
             for i in range(10):
                 writer.write(b"<13>%d\n" % i)
-                await intake.until(lambda: intake.asked > 0)
+                await intake.until(lambda: len(intake.reserved) > 0)
                 for _ in range(20):
                     await asyncio.sleep(0)
-        await intake.until(lambda: intake.asked > 0)
+        await intake.until(lambda: len(intake.reserved) > 0)
         for _ in range(20):
             await asyncio.sleep(0)
-        assert (intake.asked, intake.entered) == (1, [])
+        assert (len(intake.reserved), intake.entered) == (1, [])
         intake.free_bytes = 100
         await intake.changed()
         await intake.until(lambda: len(intake.lines()) == 10)
@@ -392,7 +393,7 @@ async def test_a_system_that_tells_no_drops(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_failed_commit_ends_the_session() -> None:
     """Lines that could not be made durable end their session, not clean; with UDP they are counted as dropped and the peer stays."""
     intake = MemoryIntake()
-    intake.failures.append(JournalFull("no room"))
+    intake.late_failures.append(JournalFull("no room"))
     async with running(intake) as run:
         writer = await run.connect()
         writer.write(b"<13>lost\n")
@@ -401,7 +402,7 @@ async def test_a_failed_commit_ends_the_session() -> None:
         assert run.closed_by() == {"not_committed": 1}
 
     intake = MemoryIntake()
-    intake.failures.append(JournalFull("no room"))
+    intake.late_failures.append(JournalFull("no room"))
     async with running(intake, transport="udp") as run:
         with UdpSender(run.server.port) as sender:
             sender.send(b"<13>lost")

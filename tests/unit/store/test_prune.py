@@ -125,11 +125,11 @@ def test_numbers_are_not_given_twice(tmp_path: Path) -> None:
 
 
 def test_lines_alone_go_when_they_take_too_much(tmp_path: Path) -> None:
-    """Over `max_line_bytes` the oldest lines go and their records stay; a story says that its lines were removed."""
+    """Over `max_lines_bytes` the oldest lines go and their records stay; a story says that its lines were removed."""
     path = tmp_path / "s"
     filed(path, TRAFFIC.rows, part_records=100)
     used = all_of(path, "SELECT sum(line_bytes) FROM part")[0][0]
-    with writing(path, msgspec.structs.replace(LIMITS, max_line_bytes=used // 3)) as writer:
+    with writing(path, msgspec.structs.replace(LIMITS, max_lines_bytes=used // 3)) as writer:
         tidied(writer)
         assert writer.numbers().line_bytes <= used // 3
     assert len(stored_ids(path)) == len(TRAFFIC.records)

@@ -24,7 +24,7 @@ def made(**wanted: Any) -> dict[str, Any]:
 
 def test_the_defaults_fit_the_sinks() -> None:
     """The topic of the sink's settings; kept by time and never compacted; nothing taken that a single copy has; large enough a batch."""
-    sink = KafkaSink(servers=["a:1"])
+    sink = KafkaSink(bootstrap_servers=["a:1"])
     [topic] = made()["topics"]
     assert (topic["name"], topic["partitions"], topic["replication_factor"]) == (sink.topic, 6, 3)
     assert topic["configs"]["cleanup.policy"] == "delete"

@@ -14,6 +14,7 @@ from esa_tls.core.state import DictState
 from esa_tls.offline.simulate import SimulationSettings, simulate
 from esa_tls.wire import elasticsearch
 from esa_tls.wire.elasticsearch import Answer, Bulk, Fate, body_of, classify, encode, error_of, halves, index_of, only
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
 
 Segments = list[tuple[int, int, str, bytes]]
 
@@ -276,7 +277,7 @@ def test_what_follows_from_a_request(status: int, body: bytes, then: str, reason
     answer = classify(status, body, records=3)
     assert (answer.then, answer.reason) == (then, reason)
     assert answer.message.startswith(str(status))
-    assert (answer.after_s == elasticsearch.SETTINGS_RETRY_S) == (then == "settings")
+    assert (answer.after_s == SETTINGS_RETRY_S) == (then == "settings")
 
 
 @pytest.mark.parametrize(

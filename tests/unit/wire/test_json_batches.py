@@ -7,9 +7,8 @@ from tests.contract.delivery_fakes import row, rows_of
 from tests.examples import examples
 
 from esa_tls.core.batch import Row
+from esa_tls.core.records import KINDS
 from esa_tls.wire.json_batches import Entry, batches_of, entries_of, halves
-
-KINDS = frozenset({"line", "connection", "delivery", "message", "consolidated"})
 
 
 def entry(number: int, size: int) -> Entry:

@@ -7,7 +7,8 @@ from tests.contract.delivery_fakes import rows_of
 
 from esa_tls.core.batch import Row
 from esa_tls.core.records import KINDS
-from esa_tls.wire.kafka import SETTINGS_RETRY_S, Unreadable, classify, messages_of, topics_of
+from esa_tls.wire.kafka import Unreadable, classify, messages_of, topics_of
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
 
 NOW_MS = 1_800_000_000_000
 TOPICS = topics_of("esa-tls")

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from esa_tls.wire import otlp_status
 from esa_tls.wire.otlp_status import (
     JSON,
     PROTOBUF,
@@ -26,11 +25,11 @@ from esa_tls.wire.otlp_status import (
     http_status,
     partial_success_of,
     response_body,
-    retry_after_s,
     retry_info_of,
     retry_trailers,
     status_body,
 )
+from esa_tls.wire.retry_after import MAX_RETRY_AFTER_S
 
 BUSY = Answer(code=14, message="busy", retry_after_s=5)
 
@@ -120,24 +119,6 @@ def test_O11_http_statuses(status: int) -> None:
         assert verdict.after_s == 2
 
 
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ("2", 2.0),
-        (" 10 ", 10.0),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 60.0),
-        ("Wed, 21 Oct 2015 07:28:00", 60.0),
-        ("Wed, 21 Oct 2015 07:20:00 GMT", 0.0),
-        ("999999999", 3600.0),
-        ("Wed, 21 Oct 2099 07:28:00 GMT", 3600.0),
-        *((bad, None) for bad in ("", None, "-1", "1.5", "soon", "99999999999999999999", "Wed, 99 Oct 2015 07:28:00 GMT")),
-    ],
-)
-def test_retry_after(header: str | None, expected: float | None) -> None:
-    """Seconds or an HTTP date, capped; what cannot be read is no time."""
-    assert expected == retry_after_s(header, now_s=1_445_412_420.0)
-
-
 def test_other_peoples_retry_info() -> None:
     """Fractions are kept, negative and absurd delays are cut, other details are stepped over, and broken ones ignored."""
 
@@ -146,7 +127,7 @@ def test_other_peoples_retry_info() -> None:
 
     info, other = AnyMessage(), AnyMessage()
     other.Pack(error_details_pb2.ErrorInfo(reason="x"))
-    for seconds, nanos, expected in ((1, 500_000_000, 1.5), (-5, 0, 0.0), (10**9, 0, otlp_status.MAX_RETRY_AFTER_S), (0, 0, 0.0)):
+    for seconds, nanos, expected in ((1, 500_000_000, 1.5), (-5, 0, 0.0), (10**9, 0, MAX_RETRY_AFTER_S), (0, 0, 0.0)):
         made = error_details_pb2.RetryInfo()
         made.retry_delay.seconds, made.retry_delay.nanos = seconds, nanos
         info.Pack(made)

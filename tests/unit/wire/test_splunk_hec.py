@@ -11,7 +11,8 @@ from tests.contract.hec_stub import events_in, told
 from esa_tls.core.batch import Row
 from esa_tls.core.records import KINDS
 from esa_tls.wire.json_batches import Entry, entries_of
-from esa_tls.wire.splunk_hec import SETTINGS_RETRY_S, EventSettings, acked_of, acks_body, classify, events_of, parts
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
+from esa_tls.wire.splunk_hec import EventSettings, acked_of, acks_body, classify, events_of, parts
 
 RECORD: dict[str, Any] = {
     "@timestamp": "2025-11-24T10:00:01Z",

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from esa_tls.wire.json_batches import Entry
-from esa_tls.wire.webhook import SETTINGS_RETRY_S, body_of, classify, signature
+from esa_tls.wire.retry_after import SETTINGS_RETRY_S
+from esa_tls.wire.webhook import body_of, classify, signature
 
 BATCH = [Entry(0, 0, number, "line", json.dumps({"n": number, "text": "ü,\n"}).encode()) for number in range(3)]
 
