@@ -1,4 +1,4 @@
-"""Core speed: lines in, records encoded, state sealed, beside the reference loop of the product contract in the same run.
+"""Core speed: lines in, records encoded, state sealed, beside a reference loop in the same run.
 
 Conditions: full records of all kinds, 40,000 messages open all the time, batches of 1,000 lines, a seal every 2 batches.
 CPU seconds of this process, so that a busy machine does not change the figures much. Run: python tests/bench/bench_core.py [messages]

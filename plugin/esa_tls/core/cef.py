@@ -1,4 +1,4 @@
-"""The consolidated event log: one CEF line per message (esa-mail-logs.md section 7).
+"""The consolidated event log: one CEF line per message (docs/log-lines.md 7).
 
 `CEF:0|Cisco|{model}|{version}|ESA_CONSOLIDATED_LOG_EVENT|Consolidated Log Event|5|{key=value ...}`
 
@@ -173,7 +173,7 @@ class Cef(msgspec.Struct, frozen=True):
 def parse_cef(text: str) -> Cef | None:
     """Read a consolidated event from its `CEF:0|` on.
 
-    None: the header is not complete, so this is no event. Never raises. Source: esa-mail-logs.md section 7.
+    None: the header is not complete, so this is no event. Never raises. Source: docs/log-lines.md 7.
     """
     header = _HEADER.match(text)
     if header is None:

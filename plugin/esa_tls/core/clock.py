@@ -1,4 +1,4 @@
-"""Time of an appliance: from a printed stamp to seconds UTC, and the appliance's own clock T (design.md section 5).
+"""Time of an appliance: from a printed stamp to seconds UTC, and the appliance's own clock T (docs/correlation.md 5).
 
 Pure: nothing here reads a clock. `resolve` turns a framing's stamp into UTC; `Clock` runs T on the stamps of the lines as they arrive.
 """

@@ -1,4 +1,4 @@
-"""Connections and their TLS outcome: the transition table of the product contract, as code.
+"""Connections and their TLS outcome: the transition table of docs/correlation.md 3.1, as code.
 
 A `Leg` is one connection seen from a record: its identity and what is known of its TLS. Legs are values: a change makes a new
 one, so a message keeps the leg as it was when the message was started. Everything here is about one connection; nothing here

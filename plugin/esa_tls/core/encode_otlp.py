@@ -4,7 +4,7 @@ A segment is a concatenation of `ScopeLogs.log_records` fields (tag 0x12, length
 row has as many segments of a kind as it has appliances. So a request is made by putting segments behind a resource, and nothing is
 decoded; `appliance_of` reads whose a segment is from its first record, which begins with the attribute `cisco_esa.appliance`.
 
-How a record becomes a LogRecord (records.md, "How the stores see them"):
+How a record becomes a LogRecord (docs/otlp.md, "Out"):
 
 ==============================  ================================================================================================
 time, observed time             `@timestamp`, `event.created`
@@ -37,7 +37,7 @@ from esa_tls.core.sentences import sentence
 from esa_tls.errors import MalformedMessage
 
 SEVERITIES: Final = {"Critical": 21, "Warning": 13, "Info": 9, "Debug": 5, "Trace": 1}
-"""ESA level -> OTLP severity number (wire-contracts.md 2.4)."""
+"""ESA level -> OTLP severity number (docs/wires.md 2.4)."""
 
 OTEL_NAMES: Final = {
     "event.id": "log.record.uid",

@@ -5,7 +5,7 @@ Ids are taken from fixed places of the line only. `values` holds what else the l
 a value that is absent or empty is left out (never None, never "").
 
 ===========================  ==========================================================================================
-action                       ids, then values (rows of esa-mail-logs.md)
+action                       ids, then values (rows of docs/log-lines.md)
 ===========================  ==========================================================================================
 connection-opened            icid: interface local_ip peer host verified(bool) | dcid: local_ip peer port(int)   (1-3, 31, 32)
 hat-decided                  icid: policy sender_group rule sbrs(float) country                                (4-6)
@@ -83,10 +83,10 @@ delivery-pending             mid, rids: retry_at(str, the raw time text)        
 delivery-double-bounced      mid, rids: enhanced_code reason                                                   (51)
 delivery-uncertain           dcid, mid, rids                                                                   (52)
 recipients-deleted           mid, rids                                                                         (53)
-log-began, log-ended         nothing                                                                           (section 1)
-version                      version serial_number                                                             (section 1)
-utc-offset                   offset_s(int)                                                                     (section 1)
-system-started               nothing                                                                           (section 1)
+log-began, log-ended         nothing                                                                           (s1)
+version                      version serial_number                                                             (s1)
+utc-offset                   offset_s(int)                                                                     (s1)
+system-started               nothing                                                                           (s1)
 system-message               nothing: a known line without any id (Status, SenderBase upload, alerts, DNS ...)
 unrecognised                 ids only if they stand in the fixed place at the start (`MID n`, `ICID n`, `DCID n`, `RCID n`)
 ===========================  ==========================================================================================

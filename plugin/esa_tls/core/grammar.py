@@ -1,4 +1,4 @@
-"""Grammar: what one body says by itself (esa-mail-logs.md sections 3 to 6); a body is the text after `Level: `.
+"""Grammar: what one body says by itself (docs/log-lines.md 3 to 6); a body is the text after `Level: `.
 
 Rules of this file:
 
@@ -9,7 +9,7 @@ Rules of this file:
 4. An id that the end of the line may have cut (nothing follows, though the form has more) is no id.
 5. Text is kept as printed: no blanks collapsed, no escapes resolved. Absent or empty values are left out.
 
-The rows themselves are in `rows_connection.py`, `rows_message.py` and `rows_delivery.py`; row numbers are those of esa-mail-logs.md.
+The rows themselves are in `rows_connection.py`, `rows_message.py` and `rows_delivery.py`; row numbers are those of docs/log-lines.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from esa_tls.core.rows_message import MID_ROWS, mid_text, mid_traced
 def parse(body: str) -> Fact:
     """The fact a body states. Never raises; text that is no known row is `unrecognised`, with ids only from its first two words.
 
-    Shapes and value names: `facts.py`. Source: esa-mail-logs.md sections 3 to 6 and 8.
+    Shapes and value names: `facts.py`. Source: docs/log-lines.md 3 to 6 and 8.
     """
     words = body.split(" ", 5)
     first = words[0]
@@ -135,7 +135,7 @@ def _logfile(action: str) -> Callable[[list[str]], Fact | None]:
 
 
 def _version(parts: list[str]) -> Fact | None:
-    """Section 1: `Version: 14.0.0-698 SN: ...`."""
+    """s1: `Version: 14.0.0-698 SN: ...`."""
     if len(parts) < 4 or parts[2] != "SN:":
         return None
     return Fact("version", values=present(version=parts[1], serial_number=parts[3].strip()))
@@ -145,7 +145,7 @@ _OFFSET: Final = re.compile(r"from UTC: (-?[0-9]{1,6}) seconds")
 
 
 def _time(parts: list[str]) -> Fact | None:
-    """Section 1: `Time offset from UTC: 19207 seconds`."""
+    """s1: `Time offset from UTC: 19207 seconds`."""
     match = _OFFSET.match(" ".join(parts[2:])[:64]) if parts[1:2] == ["offset"] else None
     return Fact("utc-offset", values={"offset_s": int(match[1])}) if match else None
 
@@ -210,7 +210,7 @@ _RARE_OPENERS: Final[dict[str, Callable[[list[str]], Fact | None]]] = {
     "DNS": _announcement("DNS Temporary Failure"),
     "lame": _announcement("lame DNS referral"),
     "Checkpoint": _announcement("Checkpoint Finished"),
-    # DANE lines that name a domain only are a hint at most (section 4).
+    # DANE lines that name a domain only are a hint at most (s4).
     "Trying": _announcement("Trying DANE "),
     "DANE": _announcement("DANE SUCCESS for ", "DANE FAILED for "),
     **{
@@ -288,7 +288,7 @@ _REASON_CLASSES: Final = (
 
 
 def failure_class(action: str, reason: str) -> str:
-    """One of the closed list of design.md 3.9, from the action of a line and its raw reason text (empty: the line gave none).
+    """One of the closed list of docs/correlation.md 3.9, from the action of a line and its raw reason text (empty: the line gave none).
 
     A bare `TLS failed` is a failed handshake (rows 11 and 37). Reasons are the appliance's own words, so looking into them is safe.
     """

@@ -1,4 +1,4 @@
-"""Framing: what stands before the body of a line (esa-mail-logs.md section 1).
+"""Framing: what stands before the body of a line (docs/log-lines.md 1).
 
 A line is `{framings}{level}: {body}`, or `{framings}CEF:0|...` for the consolidated event log. Framings nest: a relay puts its
 syslog prefix before the appliance's own, and the appliance's before a text time. They are read from the left, one known piece at a
@@ -107,7 +107,7 @@ def frame(text: str) -> Framing | None:
     """Read the prefix of one line.
 
     None: no known prefix, so the line is a continuation of the one before or of an unknown kind; it must not be parsed as a body.
-    `Info: ...` alone is a known prefix (an untimed line, `month` None). Never raises. Source: esa-mail-logs.md section 1.
+    `Info: ...` alone is a known prefix (an untimed line, `month` None). Never raises. Source: docs/log-lines.md 1.
     """
     if plain := _PLAIN.match(text):
         month, day, hour, minute, second, year, level = plain.groups()

@@ -1,6 +1,6 @@
 """Records: the only place that spells field names.
 
-Each function here builds one record as nested dicts, as records.md lists them: absent = not known or not applicable, no nulls,
+Each function here builds one record as nested dicts, as docs/records.md lists them: absent = not known or not applicable, no nulls,
 no empty strings. `FIELDS` is the table from which docs, schema and templates are generated; a test walks every record that
 tests produce and finds each of its paths there. `encode.py` makes the same bytes faster for `line` records.
 """

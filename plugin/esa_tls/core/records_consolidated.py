@@ -1,7 +1,7 @@
 """The `consolidated` record: what one line of the consolidated event log says, under the names of the other records.
 
 It has an id of its own and is never merged with them. The administrator picks the fields of the log, so a field that is absent says
-nothing: a TLS field that is absent is `unknown`, never `none`. Source: records.md, esa-mail-logs.md section 7.
+nothing: a TLS field that is absent is `unknown`, never `none`. Source: docs/records.md, docs/log-lines.md 7.
 """
 
 from __future__ import annotations

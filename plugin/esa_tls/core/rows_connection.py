@@ -1,4 +1,4 @@
-"""Rows about connections (esa-mail-logs.md sections 3 and 4): `ICID n`, `DCID n`, and the lines that open or end one by other words.
+"""Rows about connections (docs/log-lines.md 3 and 4): `ICID n`, `DCID n`, and the lines that open or end one by other words.
 
 A function gets the words of the line, cut at the first five blanks (`words`) or three (`parts`, of the rarer lines), or the id and the
 text behind the third word; None when the line is not what its first words promised. Peers and PTR names are taken by the fixed words at

@@ -1,4 +1,4 @@
-"""Rows about messages on their way (esa-mail-logs.md section 4, and 56, 75 to 79): they start with a verb and name their ids later.
+"""Rows about messages on their way (docs/log-lines.md 4, and rows 56, 75 to 79): they start with a verb and name their ids later.
 
 A function gets the words of the line, cut at the first five blanks (`words`) or three (`parts`, of the rarer lines), so that the last
 one is the rest as printed; None when the line is not what its first words promised. Recipient lists that do not end are left out, with

@@ -1,4 +1,4 @@
-"""Rows that start with `MID n` (esa-mail-logs.md sections 5 and 6, and 46 to 50): one function per word after the id.
+"""Rows that start with `MID n` (docs/log-lines.md 5 and 6, and rows 46 to 50): one function per word after the id.
 
 A function gets the MID and either the line's words, cut at the first five blanks (`text_after(words)` is the text behind the third word,
 as printed), or that text; it returns None when the line is not what its first words promised.

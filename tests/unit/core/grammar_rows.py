@@ -1,4 +1,4 @@
-"""The rows of esa-mail-logs.md sections 3 to 6 as a table: (row, body, the fact it states), each with its variants."""
+"""The rows of docs/log-lines.md 3 to 6 as a table: (row, body, the fact it states), each with its variants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CIPHER = "ECDHE-RSA-AES256-GCM-SHA384"
 NOT_INITIATED = "TLS was required but remote host did not initiate it"
 NOT_NEGOTIATED = "TLS was required but could not be successfully negotiated"
 
-# (row of esa-mail-logs.md, body, fact)
+# (row of docs/log-lines.md, body, fact)
 ROWS: list[tuple[str, str, Fact]] = [
     # section 3: reception
     (

@@ -1,4 +1,4 @@
-"""design.md 3.10: whose line it is."""
+"""docs/correlation.md 3.10: whose line it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The consolidated event log: esa-mail-logs.md section 7."""
+"""The consolidated event log: docs/log-lines.md 7."""
 
 from __future__ import annotations
 

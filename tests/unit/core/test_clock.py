@@ -1,4 +1,4 @@
-"""Stamps to UTC and the appliance's own clock: design.md section 5."""
+"""Stamps to UTC and the appliance's own clock: docs/correlation.md 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""design.md 3.1, row by row: the TLS outcome of a connection."""
+"""docs/correlation.md 3.1, row by row: the TLS outcome of a connection."""
 
 from __future__ import annotations
 

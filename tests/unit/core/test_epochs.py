@@ -1,4 +1,4 @@
-"""design.md 3.8 and 3.9: resets of the id counters, and failure classes, in records."""
+"""docs/correlation.md 3.8 and 3.9: resets of the id counters, and failure classes, in records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""design.md 3.2: why an outcome is believed. `absence` needs every one of its conditions; each is broken here alone."""
+"""docs/correlation.md 3.2: why an outcome is believed. `absence` needs every one of its conditions; each is broken here alone."""
 
 from __future__ import annotations
 

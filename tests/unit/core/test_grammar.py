@@ -1,4 +1,4 @@
-"""Bodies to facts: every row of esa-mail-logs.md sections 3 to 6, the parsing traps of section 8, and the published corpus."""
+"""Bodies to facts: every row of docs/log-lines.md 3 to 6, the parsing traps of its section 8, and the published corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""design.md 4: deterministic ids."""
+"""docs/correlation.md 4: deterministic ids."""
 
 from __future__ import annotations
 

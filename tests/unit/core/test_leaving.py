@@ -1,4 +1,4 @@
-"""design.md 3.7: when a record leaves, once, and what comes later."""
+"""docs/correlation.md 3.7: when a record leaves, once, and what comes later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Framing: every form of esa-mail-logs.md section 1, and what must not be taken for one."""
+"""Framing: every form of docs/log-lines.md 1, and what must not be taken for one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""design.md 3.3 to 3.5: what messages and attempts take over, whose a line is, children."""
+"""docs/correlation.md 3.3 to 3.5: what messages and attempts take over, whose a line is, children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""design.md 3.6: posture, a total function over recipients."""
+"""docs/correlation.md 3.6: posture, a total function over recipients."""
 
 from __future__ import annotations
 

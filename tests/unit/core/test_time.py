@@ -1,4 +1,4 @@
-"""design.md 5: appliance time, holding lines back, emitting at once, the reorder window."""
+"""docs/correlation.md 5: appliance time, holding lines back, emitting at once, the reorder window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The 27 traps of esa-mail-logs.md section 8, judged on the records that come out."""
+"""The 27 traps of docs/log-lines.md 8, judged on the records that come out."""
 
 from __future__ import annotations
 
