@@ -28,9 +28,19 @@ from esa_tls.core.rows_message import MID_ROWS, mid_text, mid_traced
 def parse(body: str) -> Fact:
     """The fact a body states. Never raises; text that is no known row is `unrecognised`, with ids only from its first two words.
 
-    Shapes and value names: `facts.py`. Source: docs/log-lines.md 3 to 6 and 8.
+    Blanks at the end of the body are no part of it where the row is not one with them. Shapes and value names: `facts.py`. Source:
+    docs/log-lines.md 3 to 6 and 8.
     """
     words = body.split(" ", 5)
+    fact = _row(words, body)
+    if fact is None and body[-1:] == " ":
+        stripped = body.rstrip(" ")
+        fact = _row(stripped.split(" ", 5), stripped)
+    return fact if fact is not None else _unrecognised(words)
+
+
+def _row(words: list[str], body: str) -> Fact | None:
+    """What the row says that the first words pick; None if it is none."""
     first = words[0]
     fact: Fact | None = None
     if first == "MID":
@@ -50,7 +60,7 @@ def parse(body: str) -> Fact:
             rare = _RARE_OPENERS.get(first)
             if rare is not None:
                 fact = rare(body.split(" ", 3))
-    return fact if fact is not None else _unrecognised(words)
+    return fact
 
 
 def _unrecognised(words: list[str]) -> Fact:

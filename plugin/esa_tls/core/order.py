@@ -1,7 +1,8 @@
 """The order of lines whose source does not keep it (UDP syslog): by stamp, and inside a second by what has to come first.
 
-A connection is opened before its TLS (refused for want of it, then up, then broken), TLS comes before mail, mail before its end; a
-message is started before it has recipients, these before some of them go on with a child, delivered before the Response, finished last.
+A connection is opened before its TLS (not offered, refused for want of it, then up, then broken), TLS comes before mail, mail before its
+end; a message is started before it has recipients, these before some of them go on with a child, delivered before the Response, finished
+last.
 Lines of one rank keep the order of their arrival.
 """
 
@@ -19,7 +20,8 @@ _ORDER: Final[tuple[tuple[str, ...], ...]] = (
     ("log-began", "version", "utc-offset", "system-started"),
     ("connection-opened",),
     ("hat-decided", "reputation-scored", "connection-refused", "hat-reject-delayed", "connection-limit-reached"),
-    ("starttls-not-supported", "certificate-verified", "tls-required-failed"),
+    ("starttls-not-supported", "certificate-verified"),
+    ("tls-required-failed",),
     ("tls-succeeded",),
     ("tls-failed",),
     (

@@ -466,6 +466,24 @@ def test_trap_24_blank_runs_are_kept_where_they_matter() -> None:
     assert parse("MID 9 Subject a  b") == fact("subject", mid=9, subject="a  b")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "ICID 7 TLS failed",
+        "DCID 8 STARTTLS command not supported",
+        "Message finished MID 9 done",
+        "SMTP server connection killed ICID: 7",
+        "MID 9 was generated for bounce of MID 5",
+        "Start delivery of MID 9 over RPC connection 3",
+    ],
+)
+def test_trap_24_a_blank_at_the_end_takes_nothing_away(body: str) -> None:
+    """What some shippers leave behind a line does not hide what it says; an id that ends a line with a blank is whole."""
+    assert parse(body).action != "unrecognised"
+    assert parse(f"{body} ") == parse(f"{body}   ") == parse(body)
+    assert parse("MID 9 ") == fact("unrecognised", mid=9)
+
+
 @pytest.mark.parametrize("address", ["*.*.*.*", "xxxxxx", "[email protected]", "******@example.com"])
 def test_trap_25_masked_data_is_kept_as_text(address: str) -> None:
     """What is no address stays text, and the line still counts."""

@@ -378,6 +378,16 @@ def test_5_reorder_lines_of_a_second_in_any_order(order: list[int]) -> None:
     assert driver.message(90)["cisco_esa"]["reception"]["tls"]["in_clear"] is False
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_5_reorder_a_server_without_starttls_is_that_in_any_order(order: tuple[int, int]) -> None:
+    """That STARTTLS was not offered comes before that it was required: the failure's class does not hang on which datagram came first."""
+    said = ("DCID 80 STARTTLS command not supported", "DCID 80 TLS was required but could not be successfully negotiated")
+    opened = at(0, "New SMTP DCID 80 interface 192.0.2.1 address 198.51.100.7 port 25")
+    driver = Driver().feed(opened, at(1, *(said[place] for place in order)), at(2, "DCID 80 close"), origin=UDP).end()
+    [record] = driver.kind("connection")
+    assert record["cisco_esa"]["tls"]["failure"]["class"] == "required_not_offered"
+
+
 def test_5_reorder_the_window_is_the_sources() -> None:
     """A window of its own at the source; 0 for orderly ones."""
     lines = [*at(0, NEW), *at(3, "Start MID 90 ICID 70"), *at(7, "x y"), *at(2, UP), *at(20, "x y")]
