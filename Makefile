@@ -50,7 +50,7 @@ peers: setup
 
 # The core's own tests twice: as it is written, then, with all others, as it is compiled.
 test: check docs peers
-	ESA_TLS_CORE=interpreted $(BIN)/pytest -n 2 --dist loadfile -q tests/unit/core tests/golden tests/property
+	ESA_TLS_CORE=interpreted $(BIN)/pytest -n 2 --dist loadfile -q tests/unit/core tests/golden
 	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: setup

@@ -129,8 +129,7 @@ def encoding(calls: Calls, make: Callable[[], Any]) -> tuple[float, list[Row]]:
         for prefix, _, leg in calls.leaving:
             prefix.json = prefix.forward = prefix.otlp = None
             if leg is not None:
-                for name in ("json", "forward", "otlp"):
-                    leg.__dict__.pop(name, None)
+                leg.json = leg.forward = leg.otlp = None
         one = make()
         rows = []
         gc.collect()
