@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from esa_tls import __version__, cli, config, core_kind
+from esa_tls.cli.options import RecordKinds
+from esa_tls.core.records import KINDS
 from esa_tls.errors import ConfigError, JournalLocked
 from esa_tls.runtime.journal import Journal
 from esa_tls.runtime.journal_format import DeadLetter
@@ -107,8 +109,8 @@ def test_wrong_usage_is_told_and_exits_2(arguments: list[str], told: str, capsys
 
 def test_kinds_of_records() -> None:
     """`--records` takes kinds with commas and spaces, in any order."""
-    assert cli.RecordKinds().convert(" delivery,line ", None, None) == frozenset({"delivery", "line"})
-    assert frozenset(cli.KINDS) == frozenset(config.JsonlSink().records)
+    assert RecordKinds().convert(" delivery,line ", None, None) == frozenset({"delivery", "line"})
+    assert frozenset(KINDS) == frozenset(config.JsonlSink().records)
 
 
 # -- configuration ---------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.contract.intake_fakes import FakeIntake, line
 from tests.tls_files import TlsFiles
 
 from esa_tls import cli
+from esa_tls.cli import traffic
 from esa_tls.config import ClientTls, Secret
 from esa_tls.errors import ConfigError, TransientError
 from esa_tls.offline.send import Access, send
@@ -187,18 +188,18 @@ def test_secrets_come_from_files_or_the_environment(tmp_path: Path, monkeypatch:
     key = tmp_path / "key"
     key.write_bytes(KEY.encode() + b" \r\n")
 
-    assert cli._access(options(), scheme="forward") == Access(shared_key=Secret("env key"))
-    assert cli._access(options(user="alice"), scheme="forward").password == Secret("env password")
-    assert cli._access(options(shared_key_file=key), scheme="forward").shared_key == Secret(KEY + " ")
-    assert cli._access(options(), scheme="otlp") == Access(token=Secret("env token"))
-    assert cli._access(options(ca_file="ca.pem"), scheme="otlp").tls == ClientTls(ca_file="ca.pem")
+    assert traffic._access(options(), scheme="forward") == Access(shared_key=Secret("env key"))
+    assert traffic._access(options(user="alice"), scheme="forward").password == Secret("env password")
+    assert traffic._access(options(shared_key_file=key), scheme="forward").shared_key == Secret(KEY + " ")
+    assert traffic._access(options(), scheme="otlp") == Access(token=Secret("env token"))
+    assert traffic._access(options(ca_file="ca.pem"), scheme="otlp").tls == ClientTls(ca_file="ca.pem")
     with pytest.raises(ConfigError, match="cannot be read"):
-        cli._access(options(token_file=tmp_path / "none"), scheme="otlp")
+        traffic._access(options(token_file=tmp_path / "none"), scheme="otlp")
 
 
 def test_no_option_takes_a_secret_in_clear() -> None:
     """Whatever names a key, password or token on the command line names a file."""
-    for command in (cli.send, cli.lookup, cli.watch):
+    for command in cli.cli.commands.values():
         for param in command.params:
             name = str(param.name)
             assert not any(word in name for word in ("shared_key", "password", "token")) or name.endswith("_file"), name

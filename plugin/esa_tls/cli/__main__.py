@@ -1,0 +1,6 @@
+"""`python -m esa_tls.cli` is `esa-tls`."""
+
+from esa_tls.cli import main
+
+if __name__ == "__main__":
+    main()
