@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from esa_tls import __version__, reference, telemetry
+from esa_tls import __version__, reference
 from esa_tls.core.fields import FIELDS
 from esa_tls.wire.privacy import BECOMES, CLASS_OF, TREATMENTS
 from esa_tls.wire.splunk_cim import CIM
@@ -32,8 +32,8 @@ _generated = Path(__file__).parent / "_generated"
 _generated.mkdir(exist_ok=True)
 for _name, _text in {
     "configuration.md": reference.config_reference(),
-    "metrics.md": telemetry.metrics_reference(),
-    "spans.md": telemetry.spans_reference(),
+    "metrics.md": reference.metrics_reference(),
+    "spans.md": reference.spans_reference(),
     "records.md": reference.records_reference(FIELDS),
     "rules.md": rule_page.rule_page(ROOT / "deploy" / "rules"),
     "alerts.md": rule_page.alert_page(ROOT / "deploy" / "rules"),

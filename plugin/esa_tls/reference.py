@@ -1,7 +1,7 @@
-"""Pages of the manual that are made from the code: settings and record fields.
+"""Pages of the manual that are made from the code: settings, record fields, metrics and spans.
 
-Nothing is written down here that the code does not say itself: the words are the descriptions in `config/` and the table of
-fields in `core/records.py`. The table of metrics is made in `telemetry.py`.
+Nothing is written down here that the code does not say itself: the words are the descriptions in `config/`, and the tables of
+fields in `core/records.py`, of metrics and of spans in `telemetry/`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from esa_tls.config import (
     Where,
     variants,
 )
+from esa_tls.telemetry import METRICS, SPANS
 
 
 def json_schema() -> dict[str, object]:
@@ -233,4 +234,20 @@ def records_reference(fields: Iterable[RecordField]) -> str:
     """All record fields as a markdown table."""
     rows = ["| field | type | in | meaning |", "| --- | --- | --- | --- |"]
     rows += [f"| `{field.name}` | {field.type} | {' '.join(field.kinds) or 'all'} | {field.meaning} |" for field in fields]
+    return "\n".join(rows) + "\n"
+
+
+def metrics_reference() -> str:
+    """The table of all metrics as markdown, for the docs."""
+    rows = ["| Prometheus | OpenTelemetry | kind | unit | labels | meaning |", "| --- | --- | --- | --- | --- | --- |"]
+    for metric in METRICS:
+        labels = " ".join(f"`{label}`" for label in metric.labels) or "-"
+        rows.append(f"| `{metric.prometheus_name}` | `{metric.name}` | {metric.kind} | `{metric.unit}` | {labels} | {metric.meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def spans_reference() -> str:
+    """The table of all spans as markdown, for the docs."""
+    rows = ["| span | attributes | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{span.name}` | {' '.join(f'`{name}`' for name in span.attributes)} | {span.meaning} |" for span in SPANS]
     return "\n".join(rows) + "\n"

@@ -2,7 +2,7 @@
 
 Rules of this file:
 
-1. Names, units and meanings are `telemetry.py`'s; libraries do the work: opentelemetry-sdk with its OTLP exporters, and fluent-logger.
+1. Names, units and meanings are `telemetry/`'s; libraries do the work: opentelemetry-sdk with its OTLP exporters, and fluent-logger.
 2. It must never hold back or end what it tells of: everything is queued within bounds and sent by threads of the libraries. What cannot be
    delivered is lost (the exporter says so on standard error), for `/metrics` and standard error are complete without it.
 3. Only loggers of `esa_tls` are sent on, so that an exporter's own complaints make no new ones.
