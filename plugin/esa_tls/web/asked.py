@@ -72,7 +72,7 @@ def time_of(text: str, name: str) -> int | None:
         return None
     try:
         moment = dt.datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp())
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).timestamp())
     except (ValueError, OverflowError) as error:
         raise NotUnderstood(f"{name}: expected a time such as 2025-11-24T09:00 (UTC), got {text[:80]!r}.") from error
 

@@ -13,10 +13,10 @@ from esa_tls.charts.specs import Bar, Slice, Theme
 from esa_tls.offline.explain_words import EVIDENCE, FAILURES, counted
 from esa_tls.offline.terminal import printable
 from esa_tls.store.answers import Count, Overview, Ranked
+from esa_tls.web.asked import FLOWS
 from esa_tls.web.listing import Tone
 
 WAYS: Final = {"inbound": "Received", "outbound": "Delivered"}
-FLOWS: Final = {"incoming": "incoming mail", "outgoing": "outgoing mail", "internal": "made on the appliance"}
 SHORT: Final = {"inbound": "in", "outbound": "out"}
 K = TypeVar("K")
 
