@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -63,13 +64,19 @@ def compile_core() -> list[Path]:
     remove()  # or mypy and Python would find them in place of the sources
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(ROOT):
         os.environ.setdefault("MYPYPATH", "plugin")
-        extensions = mypycify(
-            ["--strict", "--cache-dir", f"{scratch}/mypy", *(f"plugin/esa_tls/core/{name}.py" for name in MODULES)],
-            group_name=GROUP,
-            opt_level="3",
-            debug_level="0",
-            target_dir=f"{scratch}/c",
-        )
+        said = io.StringIO()  # remarks on how well something compiles; of use to nobody but with an error
+        try:
+            with contextlib.redirect_stdout(said):
+                extensions = mypycify(
+                    ["--strict", "--cache-dir", f"{scratch}/mypy", *(f"plugin/esa_tls/core/{name}.py" for name in MODULES)],
+                    group_name=GROUP,
+                    opt_level="3",
+                    debug_level="0",
+                    target_dir=f"{scratch}/c",
+                )
+        except SystemExit:
+            print(said.getvalue())
+            raise
         build = build_ext(Distribution({"name": "esa-tls", "ext_modules": extensions, "package_dir": {"": "plugin"}}))
         build.inplace = True
         build.build_temp = f"{scratch}/o"
